@@ -1,0 +1,309 @@
+"""The one declaration of every run-time parameter: default, unit, range, whether it is live, and what it does.
+
+ROS descriptors, the YAML check and the README table derive from this file. A configuration is frozen and validated
+whole; a live change builds a new one (`Config.updated`), which the node swaps in at the next inference.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A parameter that cannot be used: the text names it, the value, the bound and the remedy."""
+
+
+def param(default, doc, *, unit="", bounds=None, choices=None, live=True):
+    """A dataclass field that carries its own documentation.
+
+    bounds: (low, high) inclusive, either may be None; choices: allowed strings; live: may change while the node runs.
+    """
+    metadata = dict(doc=doc, unit=unit, bounds=bounds, choices=choices, live=live)
+    if isinstance(default, (list, tuple)):
+        return field(default=tuple(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter, as ROS, YAML and the documentation see it."""
+
+    name: str
+    default: Any
+    doc: str
+    unit: str
+    bounds: tuple[float | None, float | None] | None
+    choices: tuple[str, ...] | None
+    live: bool
+
+    def check(self, value):
+        """`value` converted to the declared type, or ConfigError."""
+        value = self._typed(value)
+        for item in value if isinstance(value, tuple) else (value,):
+            self._check_item(item)
+        return value
+
+    def _typed(self, value):
+        kind = type(self.default)
+        if kind is tuple:
+            if isinstance(value, str) or not hasattr(value, "__iter__"):
+                raise ConfigError(f"{self.name}: expected a list, got {value!r}")
+            element = type(self.default[0]) if self.default else str
+            return tuple(self._scalar(item, element) for item in value)
+        return self._scalar(value, kind)
+
+    def _scalar(self, value, kind):
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not kind:
+            raise ConfigError(f"{self.name}: expected {kind.__name__}, got {type(value).__name__} {value!r}")
+        return value
+
+    def _check_item(self, value):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{self.name}: {value} is not finite; give a number {self.range_text()}")
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.name}: {value!r} is not one of {', '.join(self.choices)}")
+        if self.bounds:
+            low, high = self.bounds
+            if (low is not None and value < low) or (high is not None and value > high):
+                raise ConfigError(f"{self.name}: {value} is out of range; give a number {self.range_text()}")
+
+    def range_text(self) -> str:
+        if not self.bounds:
+            return ""
+        low, high = self.bounds
+        if high is None:
+            return f">= {low}"
+        if low is None:
+            return f"<= {high}"
+        return f"in [{low}, {high}]"
+
+
+@dataclass(frozen=True)
+class Static:
+    """Action-level static pruning (method.md 1)."""
+
+    enabled: bool = param(True, "Prune visual tokens once per action chunk, after the first decoder layers")
+    k_global: int = param(30, "Tokens per view taken from the last chunk's attention (K_G)", unit="tokens", bounds=(0, 4096))
+    k_dynamic: int = param(20, "Tokens per view taken from patches that changed between frames (K_D)", unit="tokens", bounds=(0, 4096))
+    k_local_coarse: int = param(24, "Tokens per view and layer from local attention in coarse mode, before alpha", unit="tokens", bounds=(0, 4096))
+    k_local_fine: int = param(40, "Tokens per view and layer from local attention in fine mode, before alpha", unit="tokens", bounds=(0, 4096))
+    alpha: float = param(0.8, "Scale of the local counts", bounds=(0.0, 4.0))
+    similarity_threshold: float = param(0.99, "Patches below this similarity to the reference frame count as changed (tau)", bounds=(-1.0, 1.0))
+    similarity: str = param("rgb_cosine", "Patch similarity: cosine of raw RGB as published, or brightness-aware 1 - mean absolute difference", choices=("rgb_cosine", "absolute"))
+    first_pass: str = param("dense", "What the first pass does, while there is no history", choices=("dense", "local"))
+
+
+@dataclass(frozen=True)
+class ReferenceFrame:
+    """Which earlier frame the current one is compared with: T = floor(base + slope * v) + offset (method.md 1)."""
+
+    base: float = param(7.0, "b of T = floor(b + k v) + offset", unit="periods", bounds=(0.0, 100.0))
+    slope: float = param(-1.0, "k of T = floor(b + k v) + offset (the first version of the paper: -0.889 with base 7.333)", unit="periods", bounds=(-100.0, 100.0))
+    offset: int = param(4, "Offset of T", unit="periods", bounds=(0, 100))
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """Layer-level dynamic pruning (method.md 2)."""
+
+    enabled: bool = param(True, "Drop more visual tokens on the way through the decoder")
+    keep_ratio: float = param(0.9, "Share of the visual tokens kept at each prune layer", bounds=(0.1, 1.0))
+    beta: float = param(0.2, "Weight of the newest layer in the moving average of scores", bounds=(0.0, 1.0))
+    rank_slope: float = param(0.1, "k of the rank weight sigmoid(-k rank)", bounds=(0.0001, 100.0))
+    confidence: str = param("entropy", "Layer confidence: 1 / entropy (paper v3) or mean / std (v1)", choices=("entropy", "mean_std"))
+    min_tokens: int = param(32, "Never fewer visual tokens than this", unit="tokens", bounds=(1, 4096))
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Action-aware controller (method.md 3); thresholds in normalised action units per control period."""
+
+    enabled: bool = param(True, "Choose coarse or fine mode from the measured motion; off: always fine")
+    enter_linear: float = param(0.4, "Fine mode needs translation below this", unit="action units", bounds=(0.0, 10.0))
+    enter_angular: float = param(0.2, "Fine mode needs rotation below this", unit="action units", bounds=(0.0, 10.0))
+    exit_linear: float = param(0.4, "Translation above this leaves fine mode", unit="action units", bounds=(0.0, 10.0))
+    exit_angular: float = param(0.3, "Rotation above this leaves fine mode", unit="action units", bounds=(0.0, 10.0))
+    exit_dz: float = param(0.2, "Upward motion above this leaves fine mode", unit="action units", bounds=(0.0, 10.0))
+    replan_on_fine: bool = param(True, "On coarse -> fine in the middle of a chunk, drop the rest of the chunk and replan")
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How hard visual tokens are pruned."""
+
+    aggressiveness: float = param(0.5, "0 is exactly the dense model, 0.5 the paper's setting, 1 the hardest", bounds=(0.0, 1.0))
+    static: Static = field(default_factory=Static)
+    reference: ReferenceFrame = field(default_factory=ReferenceFrame)
+    dynamic: Dynamic = field(default_factory=Dynamic)
+    controller: Controller = field(default_factory=Controller)
+
+
+@dataclass(frozen=True)
+class ActionScale:
+    """What one action unit is worth on this robot."""
+
+    scale_translation: float = param(0.05, "Translation of one action unit per control period", unit="m", bounds=(1e-4, 0.2), live=False)
+    scale_rotation: float = param(0.5, "Rotation of one action unit per control period", unit="rad", bounds=(1e-3, 3.2), live=False)
+
+
+@dataclass(frozen=True)
+class Control:
+    """Time-indexed execution of action chunks."""
+
+    rate: float = param(20.0, "Control rate; the policy was trained at this rate", unit="Hz", bounds=(1.0, 200.0), live=False)
+    execute_steps: int = param(8, "Steps of a chunk to execute before the next one is wanted", unit="periods", bounds=(1, 256))
+    lead_steps: int = param(2, "Start the next inference this many periods before the steps run out", unit="periods", bounds=(0, 255))
+    blend_steps: int = param(2, "Periods over which a new chunk is blended with the rest of the old one", unit="periods", bounds=(0, 64))
+    observation_timeout: float = param(0.3, "Oldest acceptable image or state", unit="s", bounds=(0.01, 10.0))
+    chunk_timeout: float = param(1.0, "Oldest acceptable chunk, measured from its observation", unit="s", bounds=(0.05, 10.0))
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Where data comes from and goes to; names as a standard Franka publishes them."""
+
+    images: tuple = param(("/camera/third_person/color/image_raw", "/camera/wrist/color/image_raw"), "One image topic per view, in the order of the policy's views", live=False)
+    joint_states: str = param("/joint_states", "sensor_msgs/JointState with arm joints and fingers", live=False)
+    ee_pose: str = param("/franka_robot_state_broadcaster/current_pose", "geometry_msgs/PoseStamped of the end effector in the base frame", live=False)
+    robot_description: str = param("/robot_description", "URDF, for forward kinematics when motion comes from joints", live=False)
+    instruction: str = param("~/instruction", "std_msgs/String that sets the instruction", live=False)
+    action: str = param("~/action", "specprune_ros/Action out", live=False)
+    chunk: str = param("~/chunk", "specprune_ros/ActionChunk out", live=False)
+    status: str = param("~/status", "specprune_ros/PruningStatus out", live=False)
+    debug_image: str = param("~/debug_image", "sensor_msgs/Image with the kept tokens of all views", live=False)
+
+
+@dataclass(frozen=True)
+class Robot:
+    """Names and frames of the arm."""
+
+    state_source: str = param("ee_pose", "Where end-effector pose and motion come from", choices=("ee_pose", "joints"), live=False)
+    base_frame: str = param("fr3_link0", "Frame of poses and actions", live=False)
+    ee_frame: str = param("fr3_hand_tcp", "End-effector link for forward kinematics", live=False)
+    finger_joints: tuple = param(("fr3_finger_joint1", "fr3_finger_joint2"), "Gripper joints in joint_states", live=False)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which policy runs and how."""
+
+    checkpoint: str = param("", "Folder of an OpenVLA-OFT style checkpoint; empty: the bundled policy", live=False)
+    device: str = param("auto", "Where the model runs", choices=("auto", "cpu", "cuda"), live=False)
+    dtype: str = param("auto", "Arithmetic of the model; auto: bf16 where the machine is fast at it", choices=("auto", "bf16", "fp32"), live=False)
+    compile: bool = param(False, "torch.compile the stages (slower start)", live=False)
+    threads: int = param(0, "CPU threads of the model; 0: torch's default", bounds=(0, 256), live=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything the node, the evaluation and the benchmark can be told."""
+
+    instruction: str = param("", "What the robot should do; empty: wait for the topic")
+    debug_image: bool = param(True, "Publish the debug image")
+    pruning: Pruning = field(default_factory=Pruning)
+    control: Control = field(default_factory=Control)
+    action: ActionScale = field(default_factory=ActionScale)
+    policy: Policy = field(default_factory=Policy)
+    topics: Topics = field(default_factory=Topics)
+    robot: Robot = field(default_factory=Robot)
+
+    def __post_init__(self):
+        rules(self)
+
+    def get(self, name: str):
+        """Value of the dotted parameter `name`."""
+        value = self
+        for part in lookup(name).name.split("."):
+            value = getattr(value, part)
+        return value
+
+    def updated(self, changes: Mapping[str, Any]) -> Config:
+        """A new configuration with dotted names changed, validated whole; ConfigError when anything is wrong."""
+        checked = {name: lookup(name).check(value) for name, value in changes.items()}
+        return _replaced(self, checked)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Config:
+        """Configuration from nested or dotted names, defaults elsewhere."""
+        return cls().updated(dict(flattened(values)))
+
+
+def rules(config: Config) -> None:
+    """What must hold between parameters."""
+    control, controller = config.control, config.pruning.controller
+    if control.lead_steps >= control.execute_steps:
+        raise ConfigError(
+            f"control.lead_steps: {control.lead_steps} must be below control.execute_steps ({control.execute_steps})"
+        )
+    for axis in ("linear", "angular"):
+        enter, leave = getattr(controller, f"enter_{axis}"), getattr(controller, f"exit_{axis}")
+        if leave < enter:
+            raise ConfigError(
+                f"pruning.controller.exit_{axis}: {leave} is below enter_{axis} ({enter}); the mode would flicker"
+            )
+    if not config.topics.images:
+        raise ConfigError("topics.images: the list is empty; give one image topic per view")
+
+
+def parameters() -> tuple[Parameter, ...]:
+    """All declared parameters in the order of declaration."""
+    return tuple(_walk(Config(), ""))
+
+
+def lookup(name: str) -> Parameter:
+    """The declaration of a dotted name; ConfigError with the nearest names when there is none."""
+    declared = _by_name()
+    if name not in declared:
+        near = difflib.get_close_matches(name, declared, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see the parameter table in the README"
+        raise ConfigError(f"unknown parameter {name!r}; {hint}")
+    return declared[name]
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) pairs of a nested mapping, as in a ROS YAML file below `ros__parameters`."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flattened(value, name + ".")
+        else:
+            yield name, value
+
+
+def _by_name() -> dict[str, Parameter]:
+    global _TABLE
+    if _TABLE is None:
+        _TABLE = {parameter.name: parameter for parameter in parameters()}
+    return _TABLE
+
+
+_TABLE: dict[str, Parameter] | None = None
+
+
+def _walk(node, prefix) -> Iterator[Parameter]:
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if is_dataclass(value):
+            yield from _walk(value, f"{prefix}{item.name}.")
+        else:
+            yield Parameter(name=prefix + item.name, default=value, **item.metadata)
+
+
+def _replaced(node, changes: Mapping[str, Any]):
+    own: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        head, _, rest = name.partition(".")
+        if rest:
+            groups.setdefault(head, {})[rest] = value
+        else:
+            own[head] = value
+    for head, inner in groups.items():
+        own[head] = _replaced(getattr(node, head), inner)
+    return replace(node, **own)

@@ -1,0 +1,132 @@
+"""What the policy is trained on: imitation, and targets that the simulator gives for free.
+
+Vision stage: the colour coverage of every patch and where the cube it shows is. Decoder stages: the action chunk (L1), which visual
+tokens show the named cube, and where that cube is relative to the gripper, read from the proprio token and the instruction's words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..model.config import ModelConfig
+from ..model.decoder import Rope
+from ..model.vla import Vla
+from ..prune.layout import Layout
+
+PLACE_CENTRE_M = (0.525, 0.0, 0.05)
+PLACE_SCALE_M = 0.15
+OFFSET_SCALE_M = 0.1
+VISIBLE_COVER = 0.15
+"""A patch shows a cube when this share of it does."""
+
+
+class Auxiliary(nn.Module):
+    """Linear heads that exist only during training."""
+
+    def __init__(self, config: ModelConfig, colours: int):
+        super().__init__()
+        width = config.decoder.width
+        self.cover = nn.Linear(config.vision_width, colours)
+        self.place = nn.Linear(config.vision_width, 3)
+        self.named = nn.Linear(width, 1)
+        self.offset = nn.Linear(width, 3)
+        self.task_offset = nn.Linear(width, 3)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs and labels of B steps: features (B, V * N, vision width), proprio (B, P) normalised, prompt (B, 1 + n_prompt) ids,
+    chunk (B, T, 7) normalised, cover (B, V * N) of the named cube in [0, 1], any_cover (B, V * N) of any cube, offset (B, 3) [m]."""
+
+    features: Tensor
+    proprio: Tensor
+    prompt: Tensor
+    chunk: Tensor
+    cover: Tensor
+    any_cover: Tensor
+    offset: Tensor
+
+    def to(self, device) -> Batch:
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def vision_loss(aux: Auxiliary, features: Tensor, cover: Tensor, places: Tensor) -> dict[str, Tensor]:
+    """features (B, N, width); cover (B, N, colours) in [0, 1]; places (B, colours, 3) of every colour's cube, in scaled units."""
+    logits = aux.cover(features).float()
+    share, colour = cover.max(-1)
+    seen = share > VISIBLE_COVER
+    target = places.gather(1, colour[..., None].expand(-1, -1, 3))
+    error = F.smooth_l1_loss(aux.place(features).float(), target, beta=0.1, reduction="none").sum(-1)
+    return {
+        "cover": F.binary_cross_entropy_with_logits(logits, cover, pos_weight=logits.new_tensor(4.0)) * 5,
+        "place": (error * seen).sum() / seen.sum().clamp(min=1),
+    }
+
+
+def choose_subset(any_cover: Tensor, views: int, count: int, generator: torch.Generator) -> Tensor:
+    """(B, views * count) sorted indices: `count` random tokens per view, those that show cubes first."""
+    batch, visual = any_cover.shape
+    noise = torch.rand(any_cover.shape, generator=generator)
+    priority = (noise + (any_cover > 0)).view(batch, views, -1)
+    index = priority.topk(count, dim=-1).indices + torch.arange(views)[:, None] * (visual // views)
+    return index.flatten(1).sort(-1).values
+
+
+def policy_loss(model: Vla, aux: Auxiliary, layout: Layout, batch: Batch, subset: Tensor | None) -> dict[str, Tensor]:
+    """Losses of one batch; `subset` (B, n) original indices of the visual tokens to use, None: all."""
+    states, n_visual = _states(model, layout, batch, subset)
+    tail, first = states.shape[1] - layout.tail, layout.FIRST_VISUAL
+    readout = layout.readout_rows(states.shape[1])
+    action = (model.action_head(states[:, readout]).float() - batch.chunk).abs()
+    cover = batch.cover if subset is None else batch.cover.gather(1, subset)
+    named = aux.named(states[:, first : first + n_visual])[..., 0].float()
+    words = states[:, layout.task_rows(states.shape[1])].mean(1)
+    offset = batch.offset / OFFSET_SCALE_M
+    return {
+        "action": action.mean(),
+        "named": F.binary_cross_entropy_with_logits(named, cover, pos_weight=named.new_tensor(8.0)),
+        "offset": F.smooth_l1_loss(aux.offset(states[:, tail]).float(), offset, beta=0.1),
+        "task_offset": F.smooth_l1_loss(aux.task_offset(words).float(), offset, beta=0.1),
+        "far": _far(action, batch.offset),
+    }
+
+
+WEIGHTS = {"cover": 1.0, "place": 1.0, "action": 1.0, "named": 0.5, "offset": 0.5, "task_offset": 0.25, "far": 0.0}
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return sum(WEIGHTS[name] * loss for name, loss in losses.items())
+
+
+def _far(action: Tensor, offset: Tensor) -> Tensor:
+    """Translation error of the approach from afar, watched apart from the mean: it is what fails first."""
+    far = offset[:, :2].norm(dim=-1) > 0.08
+    return (action[:, :, :3].mean((1, 2)) * far).sum() / far.sum().clamp(min=1)
+
+
+def _states(model: Vla, layout: Layout, batch: Batch, subset: Tensor | None) -> tuple[Tensor, int]:
+    """Final normed states of all rows (B, L, width), and how many visual tokens there are."""
+    features = batch.features
+    if subset is not None:
+        features = features.gather(1, subset[..., None].expand(-1, -1, features.shape[-1]))
+    visual = model.projector(features)
+    x = model.assemble(visual, batch.proprio, batch.prompt)
+    rope = model.rope(layout.length, x)
+    if subset is not None:
+        rope = _rope_of(rope, layout, subset)
+    for layer in model.decoder.layers:
+        x, _ = layer(x, rope)
+    return model.decoder.norm(x), visual.shape[1]
+
+
+def _rope_of(rope: Rope, layout: Layout, subset: Tensor) -> Rope:
+    """Tables (B, 1, L, d) for each sample's own tokens, at their original positions."""
+    batch, first = subset.shape[0], layout.FIRST_VISUAL
+    before = torch.arange(first, device=subset.device).expand(batch, -1)
+    tail = torch.arange(first + layout.visual, layout.length, device=subset.device).expand(batch, -1)
+    rows = torch.cat((before, subset + first, tail), dim=1)
+    return Rope(rope.cos[rows][:, None], rope.sin[rows][:, None])

@@ -1,0 +1,245 @@
+"""The vision-language-action model: vision -> projector -> decoder with pruning between layers -> action chunk."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import Pruning
+from ..prune.budgets import Budget, schedule
+from ..prune.dynamic import Importance
+from ..prune.layout import Layout
+from ..prune.scores import visual_score
+from ..prune.static import Source, select_static
+from .config import ModelConfig
+from .decoder import Decoder, Rope, rope_table
+from .vision import Projector, VisionBackbone
+
+HEAD_NORM_EPS = 1e-5
+RESIDUAL_BLOCKS = 2
+
+
+class ResidualBlock(nn.Module):
+    """x + ReLU(Linear(LN(x)))."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.ffn = nn.Sequential(nn.LayerNorm(width, eps=HEAD_NORM_EPS), nn.Linear(width, width), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.ffn(x)
+
+
+class ActionMlp(nn.Module):
+    def __init__(self, inputs: int, width: int, outputs: int):
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(inputs, eps=HEAD_NORM_EPS)
+        self.fc1 = nn.Linear(inputs, width)
+        self.mlp_resnet_blocks = nn.ModuleList(ResidualBlock(width) for _ in range(RESIDUAL_BLOCKS))
+        self.layer_norm2 = nn.LayerNorm(width, eps=HEAD_NORM_EPS)
+        self.fc2 = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.fc1(self.layer_norm1(x)))
+        for block in self.mlp_resnet_blocks:
+            x = block(x)
+        return self.fc2(self.layer_norm2(x))
+
+
+class ActionHead(nn.Module):
+    """The states of one step's tokens, concatenated, to that step's action (L1-trained in OpenVLA-OFT)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.dims = config.action_dims
+        self.model = ActionMlp(config.decoder.width * self.dims, config.decoder.width, self.dims)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, steps * dims, width) -> (B, steps, dims), normalised actions."""
+        return self.model(states.unflatten(1, (-1, self.dims)).flatten(2))
+
+
+class ProprioProjector(nn.Module):
+    def __init__(self, dims: int, width: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dims, width)
+        self.fc2 = nn.Linear(width, width)
+
+    def forward(self, proprio: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(proprio)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one pruned pass does: its configuration, its counts, and what history it may use.
+
+    reuse: (layers, V, N) scores of the last pass or None; similarity: (V, N) to the reference frame or None.
+    budget None: keep every token (scores for the next pass are still taken when `remember`).
+    """
+
+    pruning: Pruning
+    budget: Budget | None
+    remember: bool
+    reuse: Tensor | None = None
+    similarity: Tensor | None = None
+
+
+@dataclass
+class Trace:
+    """What one pass decided. kept: (n,) original indices of the visual tokens that reached the last layer;
+    static: likewise after static pruning; sources: (V, N) uint8; salient: (layers, V, N) scores for the next pass."""
+
+    kept: Tensor
+    static: Tensor
+    sources: Tensor | None = None
+    salient: Tensor | None = None
+    lengths: list[int] = field(default_factory=list)
+
+
+class Vla(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.vision_backbone = VisionBackbone(config)
+        self.projector = Projector(config)
+        self.decoder = Decoder(config.decoder)
+        self.action_head = ActionHead(config)
+        if config.proprio_dims:
+            self.proprio_projector = ProprioProjector(config.proprio_dims, config.decoder.width)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(V, 3, H, W) floats in [0, 1] -> (1, V * N, width) visual tokens."""
+        return self.projector(self.vision_backbone(images)).flatten(0, 1)[None]
+
+    def assemble(self, visual: Tensor, proprio: Tensor | None, prompt: Tensor) -> Tensor:
+        """The whole input sequence (openvla_oft.md, Prompt and sequence).
+
+        visual: (B, n, width); proprio: (B, P) normalised or None; prompt: (B, 1 + n_prompt) token ids with BOS first.
+        Returns (B, L, width). Placeholder embeddings are zero.
+        """
+        batch, _, width = visual.shape
+        words = self.decoder.embed_tokens(prompt)
+        stop = self.decoder.embed_tokens(prompt.new_full((batch, 1), self.config.stop_token_id))
+        blank = visual.new_zeros(batch, self.config.placeholders, width)
+        state = [] if proprio is None else [self.proprio_projector(proprio.to(visual.dtype))[:, None]]
+        return torch.cat([words[:, :1], visual, *state, words[:, 1:], blank, stop], dim=1)
+
+    def rope(self, length: int, x: Tensor) -> Rope:
+        return rope_table(self.config.decoder, length, x.device, x.dtype)
+
+    def act(self, states: Tensor) -> Tensor:
+        """(B, placeholders, width) decoder states -> (B, steps, dims) normalised actions."""
+        return self.action_head(self.decoder.norm(states))
+
+    def decode(self, x: Tensor, rope: Rope, layout: Layout, plan: Plan, timer=None) -> tuple[Tensor, Trace]:
+        """All decoder layers; visual tokens leave on the way as `plan` says.
+
+        x: (1, L, width). Returns the states of the readout rows (1, placeholders, width) before the final norm, and the
+        trace. Layers before the last compute all rows present; the last only those that are read.
+        """
+        run = _Pass(x, rope, layout, plan, timer, self.config.decoder.layers)
+        last = len(self.decoder.layers)
+        for number, layer in enumerate(self.decoder.layers, start=1):
+            rows = run.readout_rows() if number == last else None
+            run.x, attention = layer(run.x, run.rope, run.task_rows(number), rows)
+            run.after(number, attention)
+        return run.x, run.trace()
+
+
+class _Pass:
+    """The state of one pass: the tokens present, in original positions, and what has been scored so far."""
+
+    def __init__(self, x, rope, layout, plan, timer, depth):
+        self.x, self.rope, self.layout, self.plan = x, rope, layout, plan
+        self.timed = timer or (lambda stage: nullcontext())
+        self.when = schedule(depth)
+        self.present = torch.arange(layout.visual, device=x.device)
+        self.static, self.sources = self.present, None
+        self.local: list[Tensor] = []
+        self.salient: list[Tensor] = []
+        self.importance = Importance(layout.visual, plan.pruning.dynamic, x.device)
+        self.lengths: list[int] = []
+
+    @property
+    def length(self) -> int:
+        return self.layout.length - self.layout.visual + self.present.numel()
+
+    def readout_rows(self) -> Tensor:
+        span = self.layout.readout_rows(self.length)
+        return torch.arange(span.start, span.stop, device=self.x.device)
+
+    def task_rows(self, number: int) -> slice | None:
+        """Rows to score in this layer, None where nobody needs the scores."""
+        plan, when = self.plan, self.when
+        prunes = plan.budget is not None
+        wanted = (
+            (prunes and number in when.local and plan.pruning.static.enabled)
+            or (prunes and number in when.dynamic and plan.pruning.dynamic.enabled)
+            or (plan.remember and number in when.reuse)
+        )
+        return self.layout.task_rows(self.length) if wanted else None
+
+    def after(self, number: int, attention: Tensor | None) -> None:
+        self.lengths.append(self.length)
+        if attention is None:
+            return
+        with self.timed("selection"):
+            self._use(number, attention)
+
+    def _use(self, number: int, attention: Tensor) -> None:
+        plan, when, first = self.plan, self.when, self.layout.FIRST_VISUAL
+        score = visual_score(attention, first, self.present.numel())
+        if plan.remember and number in when.reuse:
+            self.salient.append(self._original(score))
+        if plan.budget is None:
+            return
+        if number in when.local and plan.pruning.static.enabled:
+            self.local.append(self._original(score))
+            if number == when.static:
+                self._prune_static()
+        elif number in when.dynamic and plan.pruning.dynamic.enabled:
+            self.importance.update(attention, first, self.present)
+            count = plan.budget.dynamic_keep[when.dynamic.index(number)]
+            if count < self.present.numel():
+                self._keep(self.importance.select(self.present, count))
+
+    def _original(self, score: Tensor) -> Tensor:
+        """Scores of the tokens present, in original token space (V, N); -inf for tokens that left."""
+        full = score.new_full((self.layout.visual,), -torch.inf)
+        return full.index_copy_(0, self.present, score).view(self.layout.views, self.layout.patches)
+
+    def _prune_static(self) -> None:
+        plan = self.plan
+        kept, self.sources = select_static(
+            torch.stack(self.local), plan.reuse, plan.similarity, plan.pruning.static.similarity_threshold, plan.budget
+        )
+        self._keep(kept)
+        self.static = self.present
+
+    def _keep(self, columns: Tensor) -> None:
+        """The one gather: keep these columns of the visual tokens present, and every protected token."""
+        first, present = self.layout.FIRST_VISUAL, self.present.numel()
+        index = torch.arange(self.length, device=self.x.device)
+        rows = torch.cat((index[:first], columns + first, index[first + present :]))
+        self.x = self.x.index_select(1, rows)
+        self.rope = self.rope.take(rows)
+        self.present = self.present.index_select(0, columns)
+
+    def trace(self) -> Trace:
+        salient = torch.stack(self.salient) if self.salient else None
+        return Trace(self.present, self.static, self.sources, salient, self.lengths)
+
+
+def reached(trace: Trace, layout: Layout) -> Tensor:
+    """(V * N,) uint8: `Source` bits of every visual token, with how far it came."""
+    if trace.sources is None:
+        bits = torch.zeros(layout.visual, dtype=torch.uint8, device=trace.kept.device)
+        bits[trace.static] = int(Source.AFTER_STATIC)
+    else:
+        bits = trace.sources.flatten().clone()
+    bits[trace.kept] |= int(Source.LAST_LAYER)
+    return bits

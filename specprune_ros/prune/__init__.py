@@ -1,0 +1,1 @@
+"""Which visual tokens to keep: layout, budgets, static and dynamic selection, mode controller."""

@@ -1,0 +1,77 @@
+"""Static pruning, once per action chunk: V_retain = V_global U V_dynamic U V_local per view (method.md 1)."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+import torch
+from torch import Tensor
+
+from .budgets import Budget
+
+
+class Source(IntFlag):
+    """Why a visual token is there, and how far it came (the bits of `PruningReport.kept`)."""
+
+    GLOBAL = 1
+    DYNAMIC = 2
+    LOCAL = 4
+    FILL = 8
+    AFTER_STATIC = 16
+    LAST_LAYER = 32
+
+
+def ranks(score: Tensor) -> Tensor:
+    """Rank of every entry along the last axis, 0 = highest score; ties go to the lower index. Same shape, int64."""
+    order = score.argsort(dim=-1, descending=True, stable=True)
+    positions = torch.arange(score.shape[-1], device=score.device).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, positions)
+
+
+def select_static(
+    local: Tensor, reuse: Tensor | None, similarity: Tensor | None, threshold: float, budget: Budget
+) -> tuple[Tensor, Tensor]:
+    """Choose exactly `budget.static_keep` tokens of every view.
+
+    local: (layers, V, N) scores of this pass; reuse: (layers, V, N) scores of the last pass in original token space, -inf
+    for tokens that did not reach the layer, or None; similarity: (V, N) of the patches to the reference frame, or None.
+
+    The union of the three sets is kept. Spare slots take the next-best tokens by local attention; if the sets of several
+    layers outgrow the budget, tokens chosen by more sources go first, then those that rank better within their set.
+
+    Returns kept (V * static_keep,) int64 sorted original indices and sources (V, N) uint8 of `Source` bits.
+    """
+    local_rank = ranks(local)
+    members, rank = _top(local_rank, budget.k_local)
+    sources = members * Source.LOCAL
+    votes, best = members.float(), (rank + 1) / max(1, budget.k_local)
+    for flag, order, valid, count in _history(reuse, similarity, threshold, budget):
+        members, rank = _top(order, count, valid)
+        sources = sources + members * flag
+        votes += members
+        best = torch.where(members, torch.minimum(best, (rank + 1) / max(1, count)), best)
+    priority = votes * 4 - torch.where(votes > 0, best.clamp(max=1), best)
+    kept = priority.topk(budget.static_keep, dim=-1).indices.sort(dim=-1).values
+    mask = torch.zeros_like(sources, dtype=torch.bool).scatter_(-1, kept, True)
+    sources = torch.where(votes > 0, sources, int(Source.FILL))
+    sources = (sources + int(Source.AFTER_STATIC)) * mask
+    views, patches = priority.shape
+    flat = (kept + torch.arange(views, device=kept.device)[:, None] * patches).flatten()
+    return flat, sources.to(torch.uint8)
+
+
+def _history(reuse, similarity, threshold, budget):
+    """(flag, ranks (layers, V, N), valid (layers, V, N), count) of the sets that need an earlier chunk."""
+    if reuse is not None:
+        yield int(Source.GLOBAL), ranks(reuse), reuse > -torch.inf, budget.k_global
+    if similarity is not None:
+        changed = similarity[None]
+        yield int(Source.DYNAMIC), ranks(-changed), changed < threshold, budget.k_dynamic
+
+
+def _top(rank: Tensor, count: int, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Union over layers of the top `count`: membership (V, N) bool and best rank (V, N)."""
+    chosen = rank < count
+    if valid is not None:
+        chosen &= valid
+    return chosen.any(0), rank.min(0).values

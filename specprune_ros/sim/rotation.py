@@ -1,0 +1,66 @@
+"""Quaternions (x, y, z, w; unit length; Hamilton product) and rotation vectors (axis times angle [rad]) as small float64 arrays."""
+
+import math
+
+import numpy as np
+
+#: The hand pointing straight down, x forward: a half turn about the base x axis. Fingers then open along the base y axis.
+TOP_DOWN_XYZW = np.array([1.0, 0.0, 0.0, 0.0])
+
+
+def multiply(a_xyzw, b_xyzw) -> np.ndarray:
+    """The rotation b followed by the rotation a, (4,)."""
+    ax, ay, az, aw = (float(v) for v in a_xyzw)
+    bx, by, bz, bw = (float(v) for v in b_xyzw)
+    return np.array([
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+        aw * bw - ax * bx - ay * by - az * bz,
+    ])
+
+
+def conjugate(q_xyzw) -> np.ndarray:
+    """The inverse rotation of a unit quaternion, (4,)."""
+    x, y, z, w = q_xyzw
+    return np.array([-x, -y, -z, w])
+
+
+def from_rotvec(rotvec_rad) -> np.ndarray:
+    """Unit quaternion (4,) of a rotation vector (3,)."""
+    x, y, z = (float(v) for v in rotvec_rad)
+    angle = math.sqrt(x * x + y * y + z * z)
+    scale = 0.5 if angle < 1e-9 else math.sin(angle / 2) / angle
+    return np.array([x * scale, y * scale, z * scale, math.cos(angle / 2)])
+
+
+def to_rotvec(q_xyzw) -> np.ndarray:
+    """The shortest rotation vector (3,), angle in [0, pi]."""
+    x, y, z, w = (float(v) for v in q_xyzw)
+    if w < 0:
+        x, y, z, w = -x, -y, -z, -w
+    return _rotvec(x, y, z, w)
+
+
+def to_rotvec_x_positive(q_xyzw) -> np.ndarray:
+    """The rotation vector (3,) whose x component is not negative, angle in [0, 2 pi).
+
+    A hand that points down is a half turn about x, where the shortest rotation vector jumps between +pi and -pi. The sign of the
+    quaternion is therefore fixed by x >= 0 instead of w >= 0, which is continuous for every pose less than a half turn away
+    from top-down.
+    """
+    x, y, z, w = (float(v) for v in q_xyzw)
+    if x < 0:
+        x, y, z, w = -x, -y, -z, -w
+    return _rotvec(x, y, z, w)
+
+
+def difference(to_xyzw, from_xyzw) -> np.ndarray:
+    """Shortest rotation vector (3,), in the common base frame, that turns ``from`` into ``to``."""
+    return to_rotvec(multiply(to_xyzw, conjugate(from_xyzw)))
+
+
+def _rotvec(x: float, y: float, z: float, w: float) -> np.ndarray:
+    sine = math.sqrt(x * x + y * y + z * z)
+    scale = 2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, w) / sine
+    return np.array([x * scale, y * scale, z * scale])

@@ -1,0 +1,86 @@
+"""The MJCF of the scene: table, robot, four cubes, two cameras. Compiled once; an episode only changes colours, poses and light.
+
+The base frame ``fr3_link0`` is the world frame and the table top is its plane z = 0. x points from the robot towards the
+third-person camera, y to the robot's left, z up. Lengths in m.
+"""
+
+from specprune_ros.sim import panda
+from specprune_ros.sim.gl import mujoco
+
+#: Names and RGBA of the cubes an instruction can name, far apart in hue also under changed light.
+RGBA = {
+    "red": (0.86, 0.07, 0.07, 1.0),
+    "green": (0.08, 0.58, 0.12, 1.0),
+    "blue": (0.06, 0.16, 0.82, 1.0),
+    "yellow": (0.95, 0.80, 0.05, 1.0),
+    "purple": (0.52, 0.08, 0.62, 1.0),
+    "cyan": (0.10, 0.75, 0.85, 1.0),
+}
+COLOURS = tuple(RGBA)
+CUBES = 4
+CUBE_HALF_M = 0.02
+CAMERAS = ("third_person", "wrist")
+TIMESTEP_S = 0.002
+
+# The camera looks back at the robot and down at 50 degrees: the cubes fill the lower half of its image, 18 to 20 pixels wide and
+# 27 high at 224 pixels, and the hand stays in view at its start height.
+_THIRD_PERSON = '<camera name="third_person" pos="1.291 0 1.109" xyaxes="0 1 0 -0.766 0 0.643" fovy="20.8"/>'
+# On the front of the hand, tilted 15 degrees to the finger tips: sees both pads and the table below and ahead of them.
+_WRIST = """
+<geom class="visual" type="box" pos="0.085 0 -0.018" size="0.0125 0.016 0.0125" rgba="0.72 0.73 0.75 1"/>
+<geom class="visual" type="box" pos="0.050 0 -0.018" size="0.025 0.010 0.008" rgba="0.16 0.17 0.19 1"/>
+<camera name="wrist" pos="0.085 0 -0.005" xyaxes="0 1 0 0.966 0 0.259" fovy="66"/>
+"""
+
+
+def scene_mjcf(image_size: int) -> str:
+    """The whole scene as MJCF text, with an offscreen buffer of ``image_size`` pixels square."""
+    cubes = "".join(
+        f'<body name="cube{i}" pos="-3 {0.2 * i} -0.72"><freejoint name="cube{i}"/>'
+        f'<geom name="cube{i}" class="cube" type="box" size="{CUBE_HALF_M} {CUBE_HALF_M} {CUBE_HALF_M}" mass="0.06"/></body>'
+        for i in range(CUBES)
+    )
+    motors = "".join(
+        f'<motor name="{link.joint.name}" joint="{link.joint.name}" ctrlrange="{-link.joint.effort} {link.joint.effort}"/>'
+        for link in panda.LINKS if link.joint and link.joint.name in panda.ARM_JOINTS
+    )
+    fingers = "".join(
+        f'<position name="{name}" joint="{name}" kp="1500" forcerange="-30 30" ctrlrange="0 {panda.FINGER_OPEN_M}"/>'
+        for name in panda.FINGER_JOINTS
+    )
+    return f"""
+<mujoco model="specprune_tabletop">
+  <compiler angle="radian" eulerseq="XYZ" autolimits="true"/>
+  <option timestep="{TIMESTEP_S}" integrator="implicitfast" cone="elliptic" impratio="10"/>
+  <visual>
+    <global offwidth="{image_size}" offheight="{image_size}"/>
+    <quality offsamples="0" shadowsize="0"/>
+    <headlight ambient="0.45 0.45 0.45" diffuse="0.30 0.30 0.30" specular="0 0 0"/>
+    <map znear="0.01" zfar="12"/>
+  </visual>
+  <statistic extent="1" center="0.5 0 0.1"/>
+  <default>
+    <default class="visual"><geom contype="0" conaffinity="0" group="2"/></default>
+    <default class="pad"><geom friction="1.5 0.02 0.001" condim="4" group="2" solref="0.008 1"/></default>
+    <default class="cube"><geom friction="1.0 0.01 0.001" condim="4" solref="0.008 1"/></default>
+    <default class="revolute"><joint armature="0.1"/></default>
+    <default class="prismatic"><joint armature="0.1" damping="20"/></default>
+  </default>
+  <asset><texture type="skybox" builtin="flat" rgb1="0.72 0.76 0.80" width="8" height="48"/></asset>
+  <worldbody>
+    <light name="sun" directional="true" castshadow="false" pos="0.8 0.4 2" dir="-0.25 -0.2 -1" diffuse="0.35 0.35 0.35" specular="0 0 0"/>
+    <geom name="floor" type="plane" pos="0 0 -0.74" size="8 8 1" rgba="0.60 0.63 0.66 1"/>
+    <geom name="table" type="box" pos="0.4 0 -0.03" size="0.65 0.70 0.03" rgba="0.80 0.77 0.72 1" friction="1.0 0.01 0.001"/>
+    {_THIRD_PERSON}
+    {panda.robot_mjcf({"fr3_hand": _WRIST})}
+    {cubes}
+  </worldbody>
+  <contact><exclude body1="fr3_leftfinger" body2="fr3_hand"/><exclude body1="fr3_rightfinger" body2="fr3_hand"/></contact>
+  <equality><joint joint1="{panda.FINGER_JOINTS[1]}" joint2="{panda.FINGER_JOINTS[0]}" polycoef="0 1 0 0 0" solref="0.005 1"/></equality>
+  <actuator>{motors}{fingers}</actuator>
+</mujoco>"""
+
+
+def compile_scene(image_size: int):
+    """The compiled ``MjModel`` of the scene (a second or less)."""
+    return mujoco.MjModel.from_xml_string(scene_mjcf(image_size))
