@@ -1,46 +1,8 @@
-"""What the bundled policy is: its sizes, its words, and the schedule of its training. One frozen record, no logic."""
+"""The schedule of the bundled policy's training. One frozen record, no logic."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-
-TOWER = dict(width=128, depth=4, heads=2, mlp=512)
-POLICY_CONFIG = {
-    "model_type": "openvla",
-    "architectures": ["OpenVLAForActionPrediction"],
-    "use_fused_vision_backbone": True,
-    "timm_model_ids": ["specprune_tiny_dinov2", "specprune_tiny_siglip"],
-    "image_sizes": [224, 224],
-    "text_config": {
-        "hidden_size": 192,
-        "intermediate_size": 512,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 3,
-        "vocab_size": 64,
-        "rms_norm_eps": 1e-6,
-    },
-    "specprune": {
-        "views": 2,
-        "proprio_dims": 8,
-        "chunk_steps": 8,
-        "action_dims": 7,
-        "center_crop": False,
-        "jpeg_round_trip": False,
-        "suffix_token_id": None,
-        "stop_token_id": 2,
-        "towers": {
-            "specprune_tiny_dinov2": dict(**TOWER, class_token=True, registers=4, layer_scale=True),
-            "specprune_tiny_siglip": dict(**TOWER, class_token=False, registers=0, layer_scale=False),
-        },
-    },
-}
-"""The bundled policy's `config.json`: the 7B model's architecture, two orders of magnitude smaller."""
-
-WORDS = (
-    "<unk> <s> </s> In : What action should the robot take to ? Out pick up cube put on plate "
-    "red green blue yellow purple cyan orange white black grey"
-).split()
 
 
 @dataclass(frozen=True)
@@ -48,11 +10,13 @@ class Recipe:
     """The three stages of training, in samples (vision: images)."""
 
     batch: int = 8
-    vision_images: int = 24_000
-    subset_samples: int = 48_000
+    vision_images: int = 20_000
+    subset_samples: int = 40_000
     full_samples: int = 6_000
     subset_tokens: int = 48
     """Visual tokens per view in the second stage; the third sees all of them."""
+    stride: int = 2
+    """The decoder stages use every stride-th step: neighbours are alike, and vision features are computed once a step."""
     vision_lr: float = 1.5e-3
     lr: float = 8e-4
     full_lr: float = 2e-4
@@ -60,14 +24,3 @@ class Recipe:
     warmup_steps: int = 200
     ema: float = 0.999
     seed: int = 0
-
-
-def tokenizer_json() -> str:
-    """A word-level tokenizer in `tokenizer.json` form, BOS added, as the checkpoint loader expects it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    vocabulary = {word: index for index, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
-    return json.dumps(json.loads(tokenizer.to_str()), indent=1) + "\n"

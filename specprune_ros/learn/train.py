@@ -23,13 +23,14 @@ from torch import Tensor
 from ..model.checkpoint import save_checkpoint
 from ..model.config import model_config
 from ..model.prompt import PromptEncoder
+from ..model.small import POLICY_CONFIG, tokenizer_json
 from ..model.statistics import Statistics, _bounds
 from ..model.vla import Vla
 from ..prune.layout import Layout
 from . import demos as demonstrations
 from .dataset import Dataset, FeatureCache, image_floats, statistics_of
 from .objectives import Auxiliary, choose_subset, policy_loss, total, vision_loss
-from .recipe import POLICY_CONFIG, Recipe, tokenizer_json
+from .recipe import Recipe
 
 STATISTICS_KEY = "specprune_tabletop"
 STAGES = ("vision", "subset", "full")
@@ -238,7 +239,7 @@ class Trainer:
         return vision_loss(self.aux, features, cover, self.data.places[steps].flatten(0, 1).to(self.device))
 
     def _policy_step(self, rng, generator) -> dict[str, Tensor]:
-        steps = np.sort(rng.choice(self.data.training, self.recipe.batch, replace=False))
+        steps = np.sort(rng.choice(self.data.training[:: self.recipe.stride], self.recipe.batch, replace=False))
         batch = self.data.batch(steps, self._cache().get(steps, self._features))
         views, count = self.config.views, self.recipe.subset_tokens
         subset = None

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..prune.scores import task_attention
+from .attention import attend
 from .config import DecoderConfig
 
 
@@ -75,7 +76,7 @@ class DecoderLayer(nn.Module):
         attention = None if task is None else task_attention(q[:, :, task], k)
         if rows is not None:
             q, x = q.index_select(2, rows), x.index_select(1, rows)
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attend(q, k, v)
         x = x + self.o_proj(out.transpose(1, 2).flatten(2))
         return x + self._mlp(self.post_attention_layernorm(x)), attention
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ..learn.recipe import POLICY_CONFIG, tokenizer_json
 from .checkpoint import save_checkpoint
 from .config import model_config
+from .small import POLICY_CONFIG, tokenizer_json
 from .vla import Vla
 
 

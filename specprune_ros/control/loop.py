@@ -1,0 +1,320 @@
+"""The control loop: observations in, inference requests and commands out. No threads and no clocks.
+
+Once per control period its owner does
+
+    if a result is there:   loop.accept(result, now)   (or loop.failed(error))
+    command = loop.tick(now)                            -> publish it, or the reason for holding
+    request = loop.request(now)                         -> hand it to the policy, if there is one
+
+Invariants: at most one inference is outstanding; what was inferred before a reset never moves the arm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from specprune_ros.config import Config, ConfigError
+from specprune_ros.control.executor import NANOSECONDS, ChunkExecutor
+from specprune_ros.control.limits import check_action
+from specprune_ros.observe.history import FrameHistory, Images, clock_jumped_back
+from specprune_ros.observe.inputs import STATE, Inputs
+from specprune_ros.observe.motion import MotionEstimator, longest_offset, reference_offset
+from specprune_ros.prune.controller import next_mode
+from specprune_ros.types import (
+    BadInput,
+    Command,
+    EndEffector,
+    Hold,
+    InferenceRequest,
+    InferenceResult,
+    Mode,
+    Motion,
+    Observation,
+    PolicyMemory,
+)
+
+
+@dataclass
+class Counters:
+    """What happened since the start."""
+
+    ticks: int = 0
+    commands: int = 0
+    holds: int = 0
+    requests: int = 0
+    accepted: int = 0
+    ignored: int = 0
+    """results for an old instruction or from before a reset"""
+    failures: int = 0
+    """inferences that raised or returned an unusable chunk"""
+    deadline_misses: int = 0
+    """ticks that ran out of chunk while an inference was outstanding"""
+    replans: int = 0
+    """chunks dropped on a coarse -> fine switch"""
+    resets: int = 0
+    bad_inputs: int = 0
+    dropped_steps: int = 0
+    """steps of accepted chunks that passed during inference"""
+    limited: int = 0
+    """commands that a limit changed"""
+
+
+@dataclass
+class _Outstanding:
+    chunk_id: int
+    asked_ns: int
+    obsolete: bool = False
+
+
+class ControlLoop:
+    """The readable heart of control; the ROS node and the offline evaluation drive the same one."""
+
+    def __init__(self, config: Config, view_count: int, chunk_steps: int, proprio_dims: int = 8):
+        """view_count, chunk_steps, proprio_dims: as the policy says (proprio_dims 0: no proprio token)."""
+        topics = config.topics
+        if len(topics.images) != view_count:
+            raise ConfigError(
+                f"topics.images: {len(topics.images)} topics for a policy with {view_count} views; give one per view, "
+                "in the policy's order"
+            )
+        self._period_ns = round(NANOSECONDS / config.control.rate)
+        self._chunk_steps = chunk_steps
+        state_topic = topics.ee_pose if config.robot.state_source == "ee_pose" else topics.joint_states
+        self._inputs = Inputs(topics.images, state_topic, proprio_dims, self._period_ns)
+        scale = config.action
+        self._motion = MotionEstimator(scale.scale_translation, scale.scale_rotation, self._period_ns)
+        self._history = FrameHistory(longest_offset(config.pruning.reference), self._period_ns)
+        self._executor = ChunkExecutor(self._period_ns)
+        self._outstanding: _Outstanding | None = None
+        self._next_chunk_id = 1
+        self.config = config
+        self.counters = Counters()
+        self.instruction = config.instruction.strip()
+        self.limit_reasons: tuple[str, ...] = ()
+        self._forget_all()
+
+    # Observations: callbacks only store.
+
+    def set_image(self, view: int, stamp_ns: int, image: np.ndarray) -> None:
+        """Newest image of a view (index from 0). BadInput when unusable, which holds the arm until a good one comes."""
+        try:
+            self._inputs.check_image(view, image)
+        except BadInput as error:
+            if 0 <= view < self._inputs.view_count:
+                self.refuse_image(view, error)
+            raise
+        if self._inputs.image_jumps_back(view, stamp_ns):
+            self.reset()
+        self._inputs.set_image(view, stamp_ns, image)
+        frame_ns = self._inputs.frame_ns
+        if frame_ns is not None and self._history.push(frame_ns, self._inputs.images):
+            self._reset_derived()
+
+    def set_frame(self, stamp_ns: int, images: Images) -> None:
+        """All views at once, taken at the same time."""
+        if len(images) != self._inputs.view_count:
+            raise BadInput(f"frame has {len(images)} images, the policy has {self._inputs.view_count} views")
+        for view, image in enumerate(images):
+            self.set_image(view, stamp_ns, image)
+
+    def set_state(self, state: EndEffector, proprio: np.ndarray | None) -> None:
+        """Newest measured state. BadInput when unusable, which holds the arm until a good one comes."""
+        try:
+            self._inputs.check_state(state, proprio)
+        except BadInput as error:
+            self.refuse_state(error)
+            raise
+        if self._inputs.state_jumps_back(state.stamp_ns):
+            self.reset()
+        self._motion.push(state)
+        self._inputs.set_state(state, proprio)
+
+    def refuse_image(self, view: int, error: BadInput) -> None:
+        """For an image that could not even be converted: hold and say so, until a good one comes."""
+        self.counters.bad_inputs += 1
+        self._inputs.refuse(view, error)
+
+    def refuse_state(self, error: BadInput) -> None:
+        """As `refuse_image`, for the state."""
+        self.counters.bad_inputs += 1
+        self._inputs.refuse(STATE, error)
+
+    def set_instruction(self, text: str) -> None:
+        """A new task: what was planned and remembered for the old one is dropped at once."""
+        text = text.strip()
+        if text != self.instruction:
+            self.instruction = text
+            self.counters.resets += 1
+            self._forget_plan()
+
+    def update_config(self, config: Config) -> None:
+        """Swap in a new configuration (parameters that are not live keep their effect)."""
+        previous, self.config = self.config, config
+        self._history.resize(longest_offset(config.pruning.reference))
+        if config.instruction != previous.instruction:
+            self.set_instruction(config.instruction)
+
+    def reset(self) -> None:
+        """A new beginning (new episode, clock jump): only configuration, instruction and counters stay."""
+        self.counters.resets += 1
+        self._forget_all()
+
+    # Inference: one request at a time.
+
+    def blocked(self, now_ns: int) -> str | None:
+        """Why neither inference nor motion is possible now; None when nothing is in the way."""
+        if not self.instruction:
+            topic = self.config.topics.instruction
+            return f"no instruction; publish one on {topic} or set the parameter `instruction`"
+        return self._inputs.problem(now_ns, self.config.control.observation_timeout)
+
+    def request(self, now_ns: int) -> InferenceRequest | None:
+        """The next inference, if one is wanted and possible now."""
+        if self._outstanding is not None or not self._wanted(now_ns) or self.blocked(now_ns):
+            return None
+        observation = self._observation()
+        speed = observation.motion.linear if observation.motion else 0.0
+        offset = reference_offset(speed, self.config.pruning.reference, self._history.capacity_periods)
+        reference_images, frame_offset = self._history.reference(observation.stamp_ns, offset) or (None, 0)
+        request = InferenceRequest(
+            self._next_chunk_id, observation, reference_images, frame_offset, self.mode, self._memory
+        )
+        self._outstanding = _Outstanding(request.chunk_id, now_ns)
+        self._inferred_ns = observation.stamp_ns
+        self._replan = False
+        self._next_chunk_id += 1
+        self.counters.requests += 1
+        return request
+
+    def accept(self, result: InferenceResult, now_ns: int) -> bool:
+        """Take over a result; False when it is obsolete or unusable and was put aside."""
+        asked, chunk = self._outstanding, result.chunk
+        if asked is None or chunk.chunk_id != asked.chunk_id:
+            self.counters.ignored += 1
+            return False
+        if asked.obsolete or chunk.instruction != self.instruction:
+            self._outstanding = None
+            self.counters.ignored += 1
+            return False
+        try:
+            self._check_length(chunk.actions)
+            self.counters.dropped_steps += self._executor.accept(chunk, now_ns)
+        except BadInput as error:
+            self.failed(error)
+            return False
+        self._outstanding = None
+        self._error = None
+        self._memory = result.memory
+        self.counters.accepted += 1
+        return True
+
+    def failed(self, error: Exception) -> None:
+        """The outstanding inference raised: the old chunk goes on until it runs out, the next frame is tried again."""
+        self.counters.failures += 1
+        if self._outstanding is not None and not self._outstanding.obsolete:
+            self._error = f"inference {self._outstanding.chunk_id} failed: {error}"
+        self._outstanding = None
+
+    # Commands: once per control period.
+
+    def tick(self, now_ns: int) -> Command | Hold:
+        """The command for the period that starts now, or why there is none."""
+        self.counters.ticks += 1
+        self.limit_reasons = ()
+        if clock_jumped_back(self._tick_ns, now_ns, self._period_ns):
+            self.reset()
+        self._tick_ns = now_ns
+        reason = self.blocked(now_ns)
+        if reason:
+            return self._hold(reason)
+        self._update_mode()
+        step = self._executor.command(now_ns, self.config.control)
+        return self._limited(step) if isinstance(step, Command) else self._out_of_steps(step.reason, now_ns)
+
+    def _limited(self, command: Command) -> Command | Hold:
+        try:
+            action, self.limit_reasons = check_action(command.action)
+        except BadInput as error:
+            return self._hold(str(error))
+        self.counters.commands += 1
+        if not self.limit_reasons:
+            return command
+        self.counters.limited += 1
+        return replace(command, action=action)
+
+    def _out_of_steps(self, reason: str, now_ns: int) -> Hold:
+        asked = self._outstanding
+        if asked is not None:
+            if self._executor.has_chunk:
+                self.counters.deadline_misses += 1
+            reason += f"; inference {asked.chunk_id} has been running for {(now_ns - asked.asked_ns) * 1e-9:.2f} s"
+        return self._hold(f"{self._error}; {reason}" if self._error else reason)
+
+    def _hold(self, reason: str) -> Hold:
+        self.counters.holds += 1
+        return Hold(reason)
+
+    def _update_mode(self) -> None:
+        motion = self._motion.latest()
+        controller = self.config.pruning.controller
+        before, self.mode = self.mode, next_mode(self.mode, motion, controller)
+        entered_fine = before is Mode.COARSE and self.mode is Mode.FINE and motion is not None
+        if entered_fine and controller.enabled and controller.replan_on_fine and self._executor.has_chunk:
+            self._executor.drop()
+            # An inference that is under way is still used, so that the arm need not wait for two; the fine one follows.
+            self._replan = True
+            self.counters.replans += 1
+
+    def _wanted(self, now_ns: int) -> bool:
+        """A frame that was not inferred yet, and a chunk that runs out or must be replaced."""
+        frame = self._history.newest
+        if frame is None or (self._inferred_ns is not None and frame[0] <= self._inferred_ns):
+            return False
+        control = self.config.control
+        return self._replan or self._executor.remaining_steps(now_ns, control) <= control.lead_steps
+
+    def _observation(self) -> Observation:
+        stamp_ns, images = self._history.newest
+        return Observation(
+            stamp_ns=stamp_ns,
+            images=images,
+            proprio=self._inputs.proprio,
+            instruction=self.instruction,
+            motion=self._motion_since_inference(),
+        )
+
+    def _motion_since_inference(self) -> Motion | None:
+        return self._motion.latest() if self._inferred_ns is None else self._motion.mean_since(self._inferred_ns)
+
+    def _check_length(self, actions: np.ndarray) -> None:
+        if actions.shape[:1] != (self._chunk_steps,):
+            raise BadInput(f"action chunk has shape {actions.shape}, the policy promised {self._chunk_steps} steps")
+
+    # Resets, from small to large.
+
+    def _forget_plan(self) -> None:
+        """Memory and chunk; an inference under way becomes obsolete but still occupies the policy."""
+        self._memory: PolicyMemory | None = None
+        self._executor.clear()
+        self._inferred_ns: int | None = None
+        self._replan = False
+        self._error: str | None = None
+        if self._outstanding is not None:
+            self._outstanding.obsolete = True
+
+    def _reset_derived(self) -> None:
+        """A gap in the frames: everything that was derived from earlier measurements."""
+        self.counters.resets += 1
+        self._motion.reset()
+        self.mode = Mode.FINE
+        self._forget_plan()
+
+    def _forget_all(self) -> None:
+        self._inputs.clear()
+        self._history.reset()
+        self._motion.reset()
+        self.mode = Mode.FINE
+        self._tick_ns: int | None = None
+        self._forget_plan()

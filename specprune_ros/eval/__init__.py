@@ -1,0 +1,1 @@
+"""Rollouts, statistics, benchmark, demo and reports: everything that measures the policy."""

@@ -1,0 +1,137 @@
+"""Draws what the pruning kept: the views side by side, dropped patches dimmed, kept patches tinted by their source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from specprune_ros.types import Mode
+
+KEPT_STATIC = 16
+KEPT_LAST = 32
+SOURCES = (
+    # (bit, colour, legend), strongest claim first: a patch kept for several reasons shows the first of them.
+    (1, (86, 180, 233), "last attention"),
+    (2, (240, 128, 48), "changed"),
+    (4, (64, 200, 120), "attention now"),
+    (8, (200, 200, 200), "spare slot"),
+)
+MODE_COLOURS = {"dense": (150, 150, 160), "coarse": (240, 160, 60), "fine": (90, 200, 130)}
+
+BACKGROUND = (18, 20, 26)
+FOREGROUND = (236, 238, 242)
+MUTED = (150, 154, 166)
+SIDE = 448
+GAP = 8
+HEADER = 40
+FOOTER = 32
+MIN_WIDTH = 2 * SIDE + GAP
+"""Header and legend need this much, also above a single view."""
+
+
+def overlay(
+    images: Sequence[np.ndarray],
+    kept: np.ndarray,
+    patch_grid: tuple[int, int],
+    *,
+    mode: Mode,
+    aggressiveness: float,
+    caption: str = "",
+) -> np.ndarray:
+    """One picture of all views for people to look at.
+
+    images: one (H, W, 3) uint8 RGB array per view; kept: (views * rows * cols,) uint8 bit mask as in
+    PruningReport.kept; caption: e.g. the instruction, left in the header. Returns (height, width, 3) uint8 RGB.
+    """
+    rows, cols = patch_grid
+    kept = np.asarray(kept, dtype=np.uint8)
+    if kept.size != len(images) * rows * cols:
+        raise ValueError(
+            f"kept has {kept.size} entries; {len(images)} views of {rows} x {cols} patches need "
+            f"{len(images) * rows * cols}"
+        )
+    views_width = len(images) * (SIDE + GAP) - GAP
+    width = max(views_width, MIN_WIDTH) + 2 * GAP
+    canvas = Image.new("RGB", (width, HEADER + SIDE + FOOTER), BACKGROUND)
+    for index, (image, mask) in enumerate(zip(images, kept.reshape(len(images), rows, cols), strict=True)):
+        canvas.paste(_view(image, mask), ((width - views_width) // 2 + index * (SIDE + GAP), HEADER))
+    draw = ImageDraw.Draw(canvas)
+    tokens = f"{np.count_nonzero(kept & KEPT_LAST)} / {kept.size} tokens    aggressiveness {aggressiveness:.2f}"
+    _header(draw, width, Mode(mode).value, tokens, caption)
+    _legend(draw, width, kept)
+    return np.asarray(canvas)
+
+
+def _view(image: np.ndarray, mask: np.ndarray) -> Image.Image:
+    """One view at SIDE x SIDE with its (rows, cols) patch mask drawn in; PIL's masks make this a few milliseconds."""
+    pixels = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    # Dropped at once: dark and nearly grey. Dropped on the way through the decoder: half-way.
+    dimmed = Image.blend(pixels.convert("L").convert("RGB"), pixels, 0.3).point([value // 3 for value in range(256)] * 3)
+    light = np.select([mask & KEPT_LAST > 0, mask & KEPT_STATIC > 0], [255, 140], 0).astype(np.uint8)
+    drawn = Image.composite(pixels, dimmed, _at_pixels(light))
+    tint, tinted = _tints(mask)
+    strength = np.asarray(_at_pixels(light * tinted))
+    strength = np.where(_border(mask.shape), strength // 10 * 9, strength // 8)
+    return Image.composite(_at_pixels(tint), drawn, Image.fromarray(strength))
+
+
+def _tints(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colour (rows, cols, 3) of each patch's source, and 1 where there is one, else 0; both uint8."""
+    bits = [mask & bit > 0 for bit, _, _ in SOURCES]
+    colours = np.array([colour for _, colour, _ in SOURCES] + [(0, 0, 0)], dtype=np.uint8)
+    first = np.select(bits, range(len(SOURCES)), len(SOURCES))
+    return colours[first], (first < len(SOURCES)).astype(np.uint8)
+
+
+def _at_pixels(patches: np.ndarray) -> Image.Image:
+    """(rows, cols) or (rows, cols, 3) patch values as a SIDE x SIDE image."""
+    return Image.fromarray(patches).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+
+
+@lru_cache(maxsize=4)
+def _border(grid: tuple[int, int]) -> np.ndarray:
+    """(SIDE, SIDE) bool: the one-pixel frame of every patch, one pixel in, so that neighbours stay apart."""
+    rows, cols = ((2 * np.arange(SIDE) + 1) * patches // (2 * SIDE) for patches in grid)
+    inside = [_inset(index, 1) for index in (rows, cols)]
+    core = [_inset(index, 2) for index in (rows, cols)]
+    return np.logical_and.outer(*inside) & ~np.logical_and.outer(*core)
+
+
+def _inset(patch_of_pixel: np.ndarray, margin: int) -> np.ndarray:
+    """True for pixels at least `margin` pixels away from the edges of their patch."""
+    padded = np.pad(patch_of_pixel, margin, constant_values=-1)
+    before, after = padded[: -2 * margin], padded[2 * margin :]
+    return (before == patch_of_pixel) & (after == patch_of_pixel)
+
+
+@lru_cache(maxsize=4)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+def _header(draw: ImageDraw.ImageDraw, width: int, mode: str, tokens: str, caption: str) -> None:
+    font, middle = _font(18), HEADER // 2
+    badge = draw.textlength(mode.upper(), font=font) + 20
+    draw.rounded_rectangle((GAP, 8, GAP + badge, HEADER - 8), radius=6, fill=MODE_COLOURS[mode])
+    draw.text((GAP + badge / 2, middle), mode.upper(), fill=BACKGROUND, font=font, anchor="mm")
+    draw.text((width - GAP, middle), tokens, fill=FOREGROUND, font=font, anchor="rm")
+    left, right = GAP + badge + 14, width - GAP - draw.textlength(tokens, font=font) - 14
+    while caption and draw.textlength(caption, font=font) > right - left:
+        caption = caption[:-2].rstrip() + "…" if len(caption) > 2 else ""
+    draw.text((left, middle), caption, fill=MUTED, font=font, anchor="lm")
+
+
+def _legend(draw: ImageDraw.ImageDraw, width: int, kept: np.ndarray) -> None:
+    font, middle = _font(14), HEADER + SIDE + FOOTER // 2
+    x = GAP
+    for bit, colour, name in SOURCES:
+        draw.rectangle((x, middle - 6, x + 12, middle + 6), outline=colour, width=2)
+        text = f"{name} {np.count_nonzero((kept & bit > 0) & (kept & KEPT_STATIC > 0))}"
+        draw.text((x + 19, middle), text, fill=MUTED, font=font, anchor="lm")
+        x += 19 + draw.textlength(text, font=font) + 18
+    dropped = np.count_nonzero((kept & KEPT_STATIC > 0) & (kept & KEPT_LAST == 0))
+    text = f"dropped in the decoder {dropped}"
+    draw.text((width - GAP, middle), text, fill=MUTED, font=font, anchor="rm")

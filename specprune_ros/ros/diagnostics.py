@@ -1,0 +1,103 @@
+"""/diagnostics: what the node is doing, why it holds, and how its inputs and its inference keep up."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+
+from specprune_ros.control.loop import ControlLoop
+from specprune_ros.ros import qos
+from specprune_ros.ros.inputs import Stream
+from specprune_ros.types import InferenceResult
+
+KEPT_LATENCIES = 200
+
+
+class Diagnostics:
+    """Collects what happens and publishes it when asked, once a second."""
+
+    def __init__(self, node: Node):
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.EVENTS)
+        self._latencies_ms: deque[float] = deque(maxlen=KEPT_LATENCIES)
+        self._result: InferenceResult | None = None
+        self._ticks = 0
+        self._asked_s = time.monotonic()
+        self._misses_before = 0
+        self.hold_reason: str | None = "starting"
+        """Why nothing is commanded now; None while commands go out."""
+
+    def ticked(self, hold_reason: str | None) -> None:
+        self._ticks += 1
+        self.hold_reason = hold_reason
+
+    def inferred(self, result: InferenceResult) -> None:
+        self._result = result
+        self._latencies_ms.append(result.report.stage_ms.get("total", 0.0))
+
+    def publish(self, loop: ControlLoop | None, streams: list[Stream]) -> None:
+        message = DiagnosticArray(status=[self._control(loop), self._inference(loop), self._inputs(streams)])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+
+    def _control(self, loop: ControlLoop | None) -> DiagnosticStatus:
+        now_s = time.monotonic()
+        values = {"control rate [Hz]": self._ticks / max(now_s - self._asked_s, 1e-3)}
+        self._ticks, self._asked_s = 0, now_s
+        values["hold reason"] = self.hold_reason or ""
+        missed = 0
+        if loop:
+            values |= {"instruction": loop.instruction, "mode": loop.mode.value, "limits": "; ".join(loop.limit_reasons)}
+            values |= asdict(loop.counters)
+            missed = loop.counters.deadline_misses - self._misses_before
+            self._misses_before = loop.counters.deadline_misses
+        if self.hold_reason:
+            return self._status("control", DiagnosticStatus.WARN, f"holding: {self.hold_reason}", values)
+        if missed:
+            return self._status("control", DiagnosticStatus.WARN, f"{missed} deadlines missed in the last second", values)
+        return self._status("control", DiagnosticStatus.OK, "commanding", values)
+
+    def _inference(self, loop: ControlLoop | None) -> DiagnosticStatus:
+        if loop is None:
+            return self._status("inference", DiagnosticStatus.WARN, "policy is loading", {})
+        if self._result is None:
+            return self._status("inference", DiagnosticStatus.OK, "no inference yet", {})
+        p50, p95 = np.percentile(self._latencies_ms, [50, 95])
+        report = self._result.report
+        values = {
+            "latency p50 [ms]": p50,
+            "latency p95 [ms]": p95,
+            "latency last [ms]": self._latencies_ms[-1],
+            "tokens kept": report.tokens_kept,
+            "tokens total": report.tokens_total,
+            "mode": report.mode.value,
+            "aggressiveness": report.aggressiveness,
+        }
+        text = f"{report.tokens_kept} of {report.tokens_total} tokens, {self._latencies_ms[-1]:.0f} ms"
+        return self._status("inference", DiagnosticStatus.OK, text, values)
+
+    def _inputs(self, streams: list[Stream]) -> DiagnosticStatus:
+        values, silent = {}, []
+        for stream in streams:
+            rate, age = stream.rate_hz(), stream.age_s()
+            values[f"{stream.topic} rate [Hz]"] = rate
+            values[f"{stream.topic} age [s]"] = "never" if age is None else age
+            silent += [stream.topic] if rate == 0 else []
+        if silent:
+            return self._status("inputs", DiagnosticStatus.WARN, f"nothing on {', '.join(silent)}", values)
+        return self._status("inputs", DiagnosticStatus.OK, "all inputs arrive", values)
+
+    def _status(self, part: str, level: bytes, text: str, values: Mapping[str, object]) -> DiagnosticStatus:
+        pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
+        name = f"{self._node.get_fully_qualified_name()}: {part}"
+        return DiagnosticStatus(level=level, name=name, message=text, hardware_id="specprune_ros", values=pairs)
+
+
+def _text(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

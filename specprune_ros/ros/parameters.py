@@ -1,0 +1,106 @@
+"""Declares `config.py` on a node, refuses what would not be a valid configuration, and keeps the one in force."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from specprune_ros.config import Config, ConfigError, Parameter, parameters
+
+INTEGER_LIMITS = (-(2**63), 2**63 - 1)
+FLOAT_LIMITS = (-sys.float_info.max, sys.float_info.max)
+OWN_OF_ROS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+"""What rclpy declares on every node by itself."""
+
+
+class LiveParameters:
+    """The configuration of a node. `config` is valid as a whole at any time and changes only between two callbacks.
+
+    node: made with automatically_declare_parameters_from_overrides=True, so that overrides nobody declares are seen.
+    ConfigError: an override that is unknown or cannot be used.
+    """
+
+    def __init__(self, node: Node):
+        self._node = node
+        self._config = Config.from_mapping(take_overrides(node))
+        self._declared = {parameter.name: parameter for parameter in parameters()}
+        self._changed = False
+        for parameter in self._declared.values():
+            declare(node, parameter, self._config.get(parameter.name))
+        if hasattr(node, "add_pre_set_parameters_callback"):  # Humble has none: there 1 is refused where 1.0 is meant
+            node.add_pre_set_parameters_callback(self._integers_to_doubles)
+        node.add_on_set_parameters_callback(self._check)
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force: the same object until a parameter was set."""
+        if self._changed:
+            names = list(self._declared)
+            values = (parameter.value for parameter in self._node.get_parameters(names))
+            self._config, self._changed = Config.from_mapping(dict(zip(names, values, strict=True))), False
+        return self._config
+
+    def _integers_to_doubles(self, changes: list[RosParameter]) -> list[RosParameter]:
+        return [self._as_declared(change) for change in changes]
+
+    def _as_declared(self, change: RosParameter) -> RosParameter:
+        declared = self._declared.get(change.name)
+        if declared and isinstance(declared.default, float) and change.type_ == RosParameter.Type.INTEGER:
+            return RosParameter(change.name, RosParameter.Type.DOUBLE, float(change.value))
+        return change
+
+    def _check(self, changes: Sequence[RosParameter]) -> SetParametersResult:
+        """Accepts changes that make a valid configuration together. Other callbacks may still refuse them, so what
+        is in force is read back from the node, the next time somebody asks."""
+        values = {change.name: change.value for change in changes if change.name in self._declared}
+        try:
+            self.config.updated(values)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._changed = self._changed or bool(values)
+        return SetParametersResult(successful=True)
+
+
+def take_overrides(node: Node) -> dict[str, Any]:
+    """What command line and YAML files set, apart from rclpy's own; undeclared again, for a declaration with descriptors."""
+    given = {
+        name: parameter.value
+        for name, parameter in node.get_parameters_by_prefix("").items()
+        if not name.startswith(OWN_OF_ROS)
+    }
+    for name in given:
+        node.undeclare_parameter(name)
+    return given
+
+
+def declare(node: Node, parameter: Parameter, value: Any) -> None:
+    """Declares one parameter with its description, range and value."""
+    value = list(value) if isinstance(value, tuple) else value
+    node.declare_parameter(parameter.name, value, descriptor(parameter), ignore_override=True)
+
+
+def descriptor(parameter: Parameter) -> ParameterDescriptor:
+    """What ROS tools show of a parameter, and check before we do."""
+    unit = f" [{parameter.unit}]" if parameter.unit else ""
+    described = ParameterDescriptor(
+        name=parameter.name,
+        description=f"{parameter.doc}{unit}",
+        additional_constraints=f"one of: {', '.join(parameter.choices)}" if parameter.choices else "",
+        read_only=not parameter.live,
+    )
+    if parameter.bounds and isinstance(parameter.default, float):
+        low, high = _closed(parameter.bounds, FLOAT_LIMITS)
+        described.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+    elif parameter.bounds and isinstance(parameter.default, int):
+        low, high = _closed(parameter.bounds, INTEGER_LIMITS)
+        described.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+    return described
+
+
+def _closed(bounds, limits):
+    return tuple(limit if bound is None else bound for bound, limit in zip(bounds, limits, strict=True))

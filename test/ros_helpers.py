@@ -1,0 +1,170 @@
+"""A live ROS graph for one test: its own domain, nodes as separate processes, and a robot made of three topics."""
+
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image, JointState
+
+from specprune_ros.config import Topics
+from specprune_ros.ros import qos
+
+STUB = Path(__file__).with_name("stub_policy_node.py")
+PATIENCE_S = 90.0
+"""Only ever spent on a machine that is busy with other things: conditions are met in a second or two."""
+_numbers = itertools.count(os.getpid())
+
+
+class Process:
+    """A node in a process of its own, with what it printed."""
+
+    def __init__(self, command, parameters, domain, cwd):
+        self.log = Path(cwd) / f"node{next(_numbers)}.log"
+        arguments = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
+        with self.log.open("w") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, *command, *(["--ros-args", *arguments] if arguments else [])],
+                cwd=cwd,
+                env=os.environ | {"ROS_DOMAIN_ID": str(domain)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def text(self):
+        return self.log.read_text()
+
+    def signal(self, number=signal.SIGTERM):
+        self.popen.send_signal(number)
+
+    def wait(self, seconds=PATIENCE_S):
+        return self.popen.wait(seconds)
+
+    def end(self):
+        if self.popen.poll() is None:
+            self.popen.terminate()
+            try:
+                self.popen.wait(5)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+                self.popen.wait()
+
+
+class Graph:
+    """The test's own node, and the processes it started."""
+
+    def __init__(self, cwd):
+        self.cwd = cwd
+        self.domain = 1 + next(_numbers) % 101
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=self.domain)
+        self.node = rclpy.create_node("test", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.processes = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.end()
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def start(self, *command, **parameters):
+        """A node: "-m" and a module, or a script; parameter names with __ for dots."""
+        named = {name.replace("__", "."): value for name, value in parameters.items()}
+        self.processes.append(Process(command, named, self.domain, self.cwd))
+        return self.processes[-1]
+
+    def start_stub(self, **parameters):
+        return self.start(str(STUB), **parameters)
+
+    def listen(self, kind, topic, profile=qos.EVENTS):
+        """A list that grows by every message."""
+        received = []
+        self.node.create_subscription(kind, topic, received.append, profile)
+        return received
+
+    def spin(self, seconds):
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.executor.spin_once(timeout_sec=left)
+
+    def until(self, condition, seconds=PATIENCE_S, what="the condition"):
+        """The first true value of condition(); fails with the logs of all nodes when one crashed or the time is up."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not any(process.popen.poll() for process in self.processes):
+            if value := condition():
+                return value
+            self.executor.spin_once(timeout_sec=0.02)
+        logs = "\n".join(f"--- {process.popen.args}\n{process.text()}" for process in self.processes)
+        raise AssertionError(f"{what} did not come within {seconds} s\n{logs}")
+
+    def call(self, kind, service, request):
+        client = self.node.create_client(kind, service)
+        self.until(client.service_is_ready, what=service)
+        future = client.call_async(request)
+        self.until(future.done, what=f"the answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def set(self, node, name, value):
+        """The node's answer to one live parameter change."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        [result] = self.call(SetParameters, f"{node}/set_parameters", request).results
+        return result
+
+
+class Robot:
+    """Cameras and arm at 20 Hz; what is wrong with them can be changed at any time."""
+
+    def __init__(self, graph):
+        topics = Topics()
+        self._clock = graph.node.get_clock()
+        make = graph.node.create_publisher
+        self._cameras = [make(Image, topic, qos.SENSOR_OUT) for topic in topics.images]
+        self._pose = make(PoseStamped, topics.ee_pose, qos.POSE_OUT)
+        self._joints = make(JointState, topics.joint_states, qos.SENSOR_OUT)
+        self._image = Image(height=16, width=16, step=48)
+        self._image.data.frombytes(bytes(768))
+        self.heal()
+        graph.node.create_timer(0.05, self._publish)
+
+    def heal(self):
+        self.silent = set()
+        self.encoding = "rgb8"
+        self.x = 0.4
+        self.finger = 0.04
+
+    def _publish(self):
+        stamp = self._clock.now().to_msg()
+        for index, publisher in enumerate(self._cameras):
+            if index not in self.silent:
+                self._image.header.stamp = stamp
+                self._image.encoding = self.encoding if index == 1 else "rgb8"
+                publisher.publish(self._image)
+        pose = PoseStamped()
+        pose.header.stamp, pose.header.frame_id = stamp, "fr3_link0"
+        pose.pose.position.x, pose.pose.position.z = self.x, 0.3
+        pose.pose.orientation.x, pose.pose.orientation.w = 1.0, 0.0
+        if "pose" not in self.silent:
+            self._pose.publish(pose)
+        joints = JointState(name=["fr3_finger_joint1", "fr3_finger_joint2"], position=[self.finger, self.finger])
+        joints.header.stamp = stamp
+        if "joints" not in self.silent:
+            self._joints.publish(joints)
+
+
+NAN = math.nan

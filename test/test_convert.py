@@ -1,0 +1,231 @@
+"""Messages to arrays and back: every encoding, every way a message can be wrong, and the units of actions."""
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import Image, JointState
+
+from specprune_ros.config import ActionScale
+from specprune_ros.ros import convert
+from specprune_ros.types import ActionChunk, BadInput, Command, EndEffector, Mode, Motion, PruningReport
+
+TOPIC = "/camera/wrist/color/image_raw"
+STAMP = convert.header(12_000_000_345, "fr3_link0")
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+def encoded(encoding, pad=0):
+    """PIXELS in an encoding, pixel by pixel, with `pad` bytes of rubbish after each row."""
+    pick = {
+        "rgb8": lambda r, g, b: (r, g, b),
+        "bgr8": lambda r, g, b: (b, g, r),
+        "rgba8": lambda r, g, b: (r, g, b, 77),
+        "bgra8": lambda r, g, b: (b, g, r, 77),
+        "mono8": lambda r, g, b: (r,),
+    }[encoding]
+    rows = [bytes(value for pixel in row for value in pick(*pixel)) + b"\xaa" * pad for row in PIXELS.tolist()]
+    height, width = PIXELS.shape[:2]
+    return Image(header=STAMP, height=height, width=width, encoding=encoding, step=len(rows[0]), data=b"".join(rows))
+
+
+@pytest.mark.parametrize("pad", [0, 3])
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8"])
+def test_every_supported_encoding_becomes_rgb(encoding, pad):
+    expected = np.repeat(PIXELS[:, :, :1], 3, axis=2) if encoding == "mono8" else PIXELS
+    got = convert.rgb(encoded(encoding, pad), TOPIC)
+    assert got.dtype == np.uint8 and got.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_endianness_means_nothing_for_bytes():
+    message = encoded("bgr8")
+    message.is_bigendian = 1
+    np.testing.assert_array_equal(convert.rgb(message, TOPIC), PIXELS)
+
+
+def test_an_unsupported_encoding_is_refused_with_the_supported_ones():
+    message = encoded("rgb8")
+    message.encoding = "16UC1"
+    with pytest.raises(BadInput, match=f"{TOPIC}.*'16UC1'.*rgb8, bgr8, rgba8, bgra8, mono8"):
+        convert.rgb(message, TOPIC)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (dict(data=b"\0" * 104), "104 bytes; 5 rows of 21 bytes need 105"),
+        (dict(step=20), "row step of 20 bytes is too small for 7 pixels of rgb8"),
+        (dict(height=0), "empty"),
+        (dict(width=0), "empty"),
+        (dict(height=6), "105 bytes; 6 rows of 21 bytes need 126"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(change, text):
+    message = encoded("rgb8")
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(BadInput, match=text):
+        convert.rgb(message, TOPIC)
+
+
+def test_images_survive_the_round_trip():
+    message = convert.image(PIXELS[:, ::-1], STAMP)  # a view with negative strides
+    assert message.header.stamp.sec == 12 and message.header.stamp.nanosec == 345
+    np.testing.assert_array_equal(convert.rgb(message, TOPIC), PIXELS[:, ::-1])
+
+
+def test_a_missing_stamp_is_refused():
+    assert convert.stamp_ns(STAMP, TOPIC) == 12_000_000_345
+    with pytest.raises(BadInput, match=f"{TOPIC}: .*no time stamp"):
+        convert.stamp_ns(convert.header(0, "x"), TOPIC)
+
+
+def measured(position=(0.5, -0.1, 0.3), quaternion=(0.6, 0.0, 0.8, 0.0)):
+    return EndEffector(5_000_000_007, np.array(position), np.array(quaternion))
+
+
+def test_poses_survive_the_round_trip():
+    back = convert.end_effector(convert.pose(measured(), "fr3_link0"), "fr3_link0", "/pose")
+    assert back.stamp_ns == 5_000_000_007
+    np.testing.assert_array_equal(back.position_m, measured().position_m)
+    np.testing.assert_array_equal(back.quaternion_xyzw, measured().quaternion_xyzw)
+
+
+def test_a_pose_in_another_frame_is_refused():
+    with pytest.raises(BadInput, match="/pose: .*'world', expected 'fr3_link0'.*robot.base_frame"):
+        convert.end_effector(convert.pose(measured(), "world"), "fr3_link0", "/pose")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_pose_that_is_not_finite_is_refused(value):
+    with pytest.raises(BadInput, match="/pose: .*not finite"):
+        convert.end_effector(convert.pose(measured(position=(0, value, 0)), "b"), "b", "/pose")
+
+
+def test_an_unfilled_orientation_is_refused():
+    message = PoseStamped(header=STAMP)
+    message.pose.orientation.w = 0.0
+    with pytest.raises(BadInput, match="/pose: .*norm 0.000"):
+        convert.end_effector(message, "fr3_link0", "/pose")
+
+
+def joints(**positions):
+    return JointState(header=STAMP, name=list(positions), position=list(positions.values()))
+
+
+def test_joints_are_found_by_name():
+    got = convert.joint_positions(joints(b=2.0, a=1.0, c=math.nan), ("a", "b"), "/joint_states")
+    np.testing.assert_array_equal(got, [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (joints(a=1.0), "no joint b; the message has a"),
+        (joints(a=1.0, b=math.nan), "position of b is nan, not finite"),
+        (joints(a=-math.inf, b=0.0), "position of a is -inf, not finite"),
+        (JointState(name=["a", "b"], position=[1.0]), "2 joint names but 1 positions"),
+    ],
+)
+def test_wrong_joint_states_are_refused(message, text):
+    with pytest.raises(BadInput, match=f"/joint_states: .*{text}"):
+        convert.joint_positions(message, ("a", "b"), "/joint_states")
+
+
+def test_proprio_is_what_the_policy_was_trained_on():
+    """The state the simulator records in demonstrations, out of what it publishes."""
+    mujoco_env = pytest.importorskip("specprune_ros.sim.env")
+    env = mujoco_env.TabletopEnv(render=False)
+    for seed in range(3):
+        env.reset(seed)
+        for _ in range(4):
+            state = env.step(np.array([0.3, -0.2, 0.1, 0.4, -0.5, 0.6, 0.0]))
+        pose = EndEffector(1, state.ee_position_m, state.ee_quaternion_xyzw)
+        ours = convert.proprio(convert.end_effector(convert.pose(pose, "b"), "b", "/pose"), state.finger_positions_m)
+        np.testing.assert_array_equal(ours, env.proprio())
+
+
+def test_actions_are_metres_and_radians_and_come_back_as_units():
+    scale = ActionScale(scale_translation=0.05, scale_rotation=0.5)
+    units = np.array([1.0, -0.5, 0.25, 0.1, -1.0, 0.0, 0.75])
+    message = convert.command(Command(units, chunk_id=9, step=3, chunk_age=0.1), scale, 0.05, STAMP)
+    assert (message.translation.x, message.translation.y) == (0.05, -0.025)
+    assert (message.rotation.x, message.rotation.y) == (0.05, -0.5)
+    assert (message.gripper, message.period, message.chunk_id, message.step) == (0.75, 0.05, 9, 3)
+    np.testing.assert_allclose(convert.action_units(message, scale, 0.05, "fr3_link0", "/a"), units, rtol=1e-15)
+
+
+@pytest.mark.parametrize("part", ["x", "gripper"])
+def test_actions_that_are_not_finite_are_refused(part):
+    message = convert.stop(0.5, 0.05, STAMP)
+    setattr(message if part == "gripper" else message.rotation, part, math.nan)
+    with pytest.raises(BadInput, match="/a: the action is not finite"):
+        convert.action_units(message, ActionScale(), 0.05, "fr3_link0", "/a")
+
+
+def test_actions_for_another_period_or_frame_are_refused():
+    message = convert.stop(0.5, 0.1, STAMP)
+    with pytest.raises(BadInput, match="/a: the action is for 0.1 s, expected 0.05 s"):
+        convert.action_units(message, ActionScale(), 0.05, "fr3_link0", "/a")
+    with pytest.raises(BadInput, match="/a: the action is in frame 'fr3_link0', expected 'base'"):
+        convert.action_units(message, ActionScale(), 0.1, "base", "/a")
+
+
+def test_a_stop_moves_nothing_and_keeps_the_gripper():
+    message = convert.stop(0.25, 0.05, STAMP)
+    units = convert.action_units(message, ActionScale(), 0.05, "fr3_link0", "/a")
+    np.testing.assert_array_equal(units, [0, 0, 0, 0, 0, 0, 0.25])
+
+
+def test_a_chunk_names_the_time_of_every_step():
+    actions = np.linspace(-1, 1, 21).reshape(3, 7)
+    predicted = ActionChunk(4, 1_970_000_000, actions, Mode.COARSE, "pick up the red cube")
+    message = convert.chunk(predicted, ActionScale(), 0.05, "fr3_link0")
+    assert (message.chunk_id, message.mode, message.instruction) == (4, "coarse", "pick up the red cube")
+    stamps = [convert.stamp_ns(step.header, "/chunk") for step in message.actions]
+    assert stamps == [1_970_000_000, 2_020_000_000, 2_070_000_000]
+    assert [step.step for step in message.actions] == [0, 1, 2]
+    assert message.actions[2].gripper == 1.0
+
+
+def report(**changes):
+    values = dict(
+        mode=Mode.FINE,
+        aggressiveness=0.5,
+        tokens_total=512,
+        tokens_kept=151,
+        total_per_view=(256, 256),
+        kept_static_per_view=(100, 90),
+        kept_dynamic_per_view=(80, 71),
+        from_global_per_view=(30, 31),
+        from_dynamic_per_view=(20, 10),
+        from_local_per_view=(40, 42),
+        from_fill_per_view=(10, 7),
+        frame_offset=11,
+        reused_global=True,
+        layer_lengths=(),
+        stage_ms={"preprocess": 1.0, "vision": 2.0, "selection": 0.5, "decoder": 4.0, "head": 0.25, "total": 8.0},
+        kept=np.zeros(512, np.uint8),
+    )
+    return PruningReport(**{**values, **changes})
+
+
+def test_a_status_carries_the_whole_report():
+    message = convert.status(report(), Motion(0.5, 0.25, -0.125), ("third", "wrist"), STAMP)
+    assert (message.mode, message.aggressiveness, message.tokens_total, message.tokens_kept) == ("fine", 0.5, 512, 151)
+    assert list(message.views) == ["third", "wrist"]
+    assert list(message.kept_static_per_view) == [100, 90] and list(message.kept_dynamic_per_view) == [80, 71]
+    assert list(message.from_global_per_view) == [30, 31] and list(message.from_fill_per_view) == [10, 7]
+    assert (message.decoder_ms, message.total_ms, message.frame_offset, message.reused_global) == (4.0, 8.0, 11, True)
+    assert (message.ee_linear, message.ee_angular, message.ee_dz) == (0.5, 0.25, -0.125)
+
+
+def test_unknown_motion_is_nan_and_untimed_stages_are_zero():
+    message = convert.status(report(stage_ms={}), None, (), STAMP)
+    assert math.isnan(message.ee_linear) and math.isnan(message.ee_dz)
+    assert message.decoder_ms == 0.0 and message.total_ms == 0.0

@@ -1,0 +1,184 @@
+"""The demo's report from made-up traces: figures, pictures, video; and processes that are always cleaned up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from specprune_ros.eval import report, video
+from specprune_ros.eval.nodes import NodeDied, NodeProcesses
+from specprune_ros.eval.trace import EpisodeTrace, Inference, packed, unpacked
+
+PERIOD_NS = 50_000_000
+
+
+def inference(time_s, mode, kept, total_ms):
+    stages = {"preprocess": 2.0, "vision": 8.0, "selection": 1.0, "decoder": total_ms - 13.0, "head": 1.0}
+    return Inference(time_s, mode, 512, kept, total_ms, stages, total_ms + 30.0, deadline_missed=False)
+
+
+def episode(seed, picked_s, duration_s=2.0):
+    """Coarse first, then fine; 20 Hz actions with one pause; a moving red square as the camera picture."""
+    trace = EpisodeTrace(seed, "pick up the red cube", picked_s, duration_s)
+    for index in range(6):
+        kind = ("dense", 512, 90.0) if index == 0 else ("coarse", 130, 50.0) if index < 4 else ("fine", 170, 60.0)
+        trace.inferences.append(inference(0.1 + 0.3 * index, *kind))
+    trace.action_stamps_ns = [PERIOD_NS * i for i in (*range(2, 20), *range(30, 38))]
+    for index in range(int(duration_s * 20)):
+        pixels = np.full((56, 56, 3), 90, np.uint8)
+        pixels[20:36, index : index + 16] = (200, 30, 30)
+        for name in ("third_person", "wrist"):
+            trace.pictures.setdefault(name, []).append((index / 20, packed(pixels)))
+    trace.pictures[video.DEBUG] = [(i.time_s, packed(np.full((520, 920, 3), 60, np.uint8))) for i in trace.inferences]
+    trace.hold_reasons = {"no action chunk yet": 1}
+    return trace
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return [episode(0, picked_s=1.5), episode(1, picked_s=None), episode(2, picked_s=1.2)]
+
+
+def summary(episodes):
+    counters = {"deadline_misses": 2, "replans": 1}
+    return report.summary(episodes, counters, period_s=0.05, machine={"cpu": "test"})
+
+
+def test_demo_json_keeps_its_contract(episodes):
+    result = summary(episodes)
+    assert (result["episodes"], result["successes"], result["deadline_misses"]) == (3, 2, 2)
+    assert result["control_rate_hz"] == pytest.approx(20.0), "the pause between two chunks is not the control rate"
+    every = [i.total_ms for e in episodes for i in e.inferences]
+    assert result["latency_ms"]["p50"] == pytest.approx(np.percentile(every, 50))
+    assert result["latency_ms"]["p50"] <= result["latency_ms"]["p95"] <= result["latency_ms"]["p99"]
+    assert result["tokens"] == {"total": 512, "kept_mean": pytest.approx((512 + 3 * 130 + 2 * 170) / 6, abs=0.01)}
+    assert result["modes"] == {"dense": 3, "coarse": 9, "fine": 6}
+    assert result["machine"] == {"cpu": "test"}
+    assert [entry["success"] for entry in result["per_episode"]] == [True, False, True]
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_demo_without_a_single_inference_still_reports(tmp_path):
+    empty = [EpisodeTrace(0, "pick up the red cube", None, 30.0)]
+    result = summary(empty)
+    assert (result["control_rate_hz"], result["tokens"]) == (0.0, {"total": 0, "kept_mean": 0.0})
+    report.write_report(tmp_path, empty, result)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]
+
+
+@pytest.fixture(scope="module")
+def folder(episodes, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report")
+    report.write_report(path, episodes, summary(episodes))
+    return path
+
+
+def test_the_report_is_complete(folder):
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"demo.json", "demo.mp4", "poster.png", "latency.png", "tokens.png"}
+    for name in ("poster.png", "latency.png", "tokens.png"):
+        pixels = np.asarray(Image.open(folder / name).convert("L"))
+        assert pixels.std() > 10, f"{name} is almost blank"
+
+
+def test_the_video_shows_every_moment_of_every_episode(folder, episodes):
+    import av
+
+    with av.open(str(folder / "demo.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (video.WIDTH, video.HEIGHT, video.FPS)
+        count = sum(1 for _ in container.decode(stream))
+    assert count == sum(int(e.duration_s * video.FPS) for e in episodes)
+
+
+def test_a_frame_shows_the_newest_pictures_of_its_moment(episodes):
+    one = episodes[0]
+    assert video.latest(one, "wrist", 0.07) == one.pictures["wrist"][1][1]
+    assert video.latest(one, video.DEBUG, 0.0) is None
+    early, late = (video.frame(one, time_s, "title") for time_s in (0.0, 1.9))
+    assert early.shape == (video.HEIGHT, video.WIDTH, 3)
+    assert np.any(early != late)
+    square = np.asarray(unpacked(one.pictures["wrist"][0][1]))
+    assert square[28, 8, 0] > 150, "packing keeps colours"
+
+
+def test_every_codec_on_the_list_gives_a_file(tmp_path, monkeypatch):
+    pixels = np.zeros((video.HEIGHT, video.WIDTH, 3), np.uint8)
+    for codec in video.CODECS:
+        monkeypatch.setattr(video, "CODECS", (codec,))
+        if video._can_encode(codec[0]):
+            assert video.write_video(tmp_path / f"{codec[0]}.mp4", [pixels] * 3) == codec[0]
+            assert (tmp_path / f"{codec[0]}.mp4").stat().st_size > 500
+
+
+def running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def waited(condition, seconds=10.0):
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+    return condition()
+
+
+SLEEPER = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+
+
+def pid_from(log):
+    assert waited(lambda: log.exists() and log.read_text().strip())
+    return int(log.read_text())
+
+
+def test_a_node_that_dies_is_reported_with_its_last_words(tmp_path):
+    with NodeProcesses(tmp_path, os.environ) as nodes:
+        nodes.start("policy_node", [sys.executable, "-c", "import sys; print('weights are corrupt'); sys.exit(3)"])
+        assert waited(lambda: "corrupt" in (tmp_path / "policy_node.log").read_text())
+        with pytest.raises(NodeDied, match=r"policy_node ended with status 3(.|\n)*weights are corrupt"):
+            for _ in range(500):
+                nodes.check()
+                time.sleep(0.02)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_nodes_end_whatever_happens(tmp_path, error):
+    with pytest.raises(error), NodeProcesses(tmp_path, os.environ) as nodes:
+        nodes.start("sim_node", [sys.executable, "-c", SLEEPER])
+        pid = pid_from(tmp_path / "sim_node.log")
+        raise error
+    assert not running(pid)
+
+
+def test_a_node_that_will_not_listen_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("specprune_ros.eval.nodes.GRACE_S", 0.3)
+    deaf = "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)]; " + SLEEPER
+    with NodeProcesses(tmp_path, os.environ) as nodes:
+        nodes.start("policy_node", [sys.executable, "-c", deaf])
+        pid = pid_from(tmp_path / "policy_node.log")
+    assert not running(pid)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the parent-death signal is Linux's")
+def test_nodes_do_not_outlive_a_killed_demo(tmp_path):
+    code = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom specprune_ros.eval.nodes import NodeProcesses\n"
+        f"NodeProcesses(Path({str(tmp_path)!r}), os.environ).start('sim_node', [sys.executable, '-c', {SLEEPER!r}])\n"
+        "time.sleep(60)\n"
+    )
+    demo = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        pid = pid_from(tmp_path / "sim_node.log")
+    finally:
+        demo.send_signal(signal.SIGKILL)
+        demo.wait()
+    assert waited(lambda: not running(pid))

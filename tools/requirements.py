@@ -1,0 +1,13 @@
+"""Prints what pyproject.toml asks for, one requirement a line: to build, to run, ROS 2 and the tests; torch excepted."""
+
+from pathlib import Path
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10; its pip carries the same parser
+    from pip._vendor import tomli as tomllib
+
+table = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())
+extras = table["project"]["optional-dependencies"]
+wanted = table["build-system"]["requires"] + table["project"]["dependencies"] + extras["ros"] + extras["test"]
+print("\n".join(line for line in wanted if not line.startswith("torch")))
