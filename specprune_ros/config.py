@@ -158,7 +158,7 @@ class Control:
 
     rate: float = param(20.0, "Control rate; the policy was trained at this rate", unit="Hz", bounds=(1.0, 200.0), live=False)
     execute_steps: int = param(8, "Steps of a chunk to execute before the next one is wanted", unit="periods", bounds=(1, 256))
-    lead_steps: int = param(2, "Start the next inference this many periods before the steps run out", unit="periods", bounds=(0, 255))
+    lead_steps: int = param(4, "Start the next inference this many periods before the steps run out", unit="periods", bounds=(0, 255))
     blend_steps: int = param(2, "Periods over which a new chunk is blended with the rest of the old one", unit="periods", bounds=(0, 64))
     observation_timeout: float = param(0.3, "Oldest acceptable image or state", unit="s", bounds=(0.01, 10.0))
     chunk_timeout: float = param(1.0, "Oldest acceptable chunk, measured from its observation", unit="s", bounds=(0.05, 10.0))
@@ -197,7 +197,7 @@ class Policy:
     device: str = param("auto", "Where the model runs", choices=("auto", "cpu", "cuda"), live=False)
     dtype: str = param("auto", "Arithmetic of the model; auto: bf16 where the machine is fast at it", choices=("auto", "bf16", "fp32"), live=False)
     compile: bool = param(False, "torch.compile the stages (slower start)", live=False)
-    threads: int = param(0, "CPU threads of the model; 0: torch's default", bounds=(0, 256), live=False)
+    threads: int = param(0, "CPU threads of the model; 0: half of the cores, the rest is for control, DDS and drivers", bounds=(0, 256), live=False)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,15 @@ from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
 from specprune_ros.config import Topics
-from specprune_ros.ros import qos
+from specprune_ros.ros import convert, qos
 
+ARM = [f"fr3_joint{i}" for i in range(1, 8)]
+FINGERS = ["fr3_finger_joint1", "fr3_finger_joint2"]
+POSTURE_RAD = (0.0, 0.0, 0.0, -2.2, 0.0, 2.2, 0.8)
 STUB = Path(__file__).with_name("stub_policy_node.py")
 PATIENCE_S = 90.0
 """Only ever spent on a machine that is busy with other things: conditions are met in a second or two."""
@@ -127,12 +131,25 @@ class Graph:
         return result
 
 
+class SimulatedTime:
+    """Publishes /clock when asked; `now_ns` may be set to anything."""
+
+    def __init__(self, graph):
+        self.now_ns = 1_000_000_000
+        self._publisher = graph.node.create_publisher(Clock, "/clock", 1)
+
+    def advance(self):
+        self.now_ns += 50_000_000
+        self._publisher.publish(Clock(clock=convert.header(self.now_ns, "").stamp))
+
+
 class Robot:
     """Cameras and arm at 20 Hz; what is wrong with them can be changed at any time."""
 
-    def __init__(self, graph):
+    def __init__(self, graph, clock=None):
+        """clock: SimulatedTime to stamp with and to advance, instead of the system's."""
         topics = Topics()
-        self._clock = graph.node.get_clock()
+        self._node, self._simulated = graph.node, clock
         make = graph.node.create_publisher
         self._cameras = [make(Image, topic, qos.SENSOR_OUT) for topic in topics.images]
         self._pose = make(PoseStamped, topics.ee_pose, qos.POSE_OUT)
@@ -149,7 +166,8 @@ class Robot:
         self.finger = 0.04
 
     def _publish(self):
-        stamp = self._clock.now().to_msg()
+        now_ns = self._simulated.now_ns if self._simulated else self._node.get_clock().now().nanoseconds
+        stamp = convert.header(now_ns, "").stamp
         for index, publisher in enumerate(self._cameras):
             if index not in self.silent:
                 self._image.header.stamp = stamp
@@ -161,10 +179,12 @@ class Robot:
         pose.pose.orientation.x, pose.pose.orientation.w = 1.0, 0.0
         if "pose" not in self.silent:
             self._pose.publish(pose)
-        joints = JointState(name=["fr3_finger_joint1", "fr3_finger_joint2"], position=[self.finger, self.finger])
+        joints = JointState(name=[*ARM, *FINGERS], position=[*POSTURE_RAD, self.finger, self.finger])
         joints.header.stamp = stamp
         if "joints" not in self.silent:
             self._joints.publish(joints)
+        if self._simulated:
+            self._simulated.advance()
 
 
 NAN = math.nan

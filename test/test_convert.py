@@ -58,11 +58,11 @@ def test_an_unsupported_encoding_is_refused_with_the_supported_ones():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (dict(data=b"\0" * 104), "104 bytes; 5 rows of 21 bytes need 105"),
-        (dict(step=20), "row step of 20 bytes is too small for 7 pixels of rgb8"),
-        (dict(height=0), "empty"),
-        (dict(width=0), "empty"),
-        (dict(height=6), "105 bytes; 6 rows of 21 bytes need 126"),
+        ({"data": b"\0" * 104}, "104 bytes; 5 rows of 21 bytes need 105"),
+        ({"step": 20}, "row step of 20 bytes is too small for 7 pixels of rgb8"),
+        ({"height": 0}, "empty"),
+        ({"width": 0}, "empty"),
+        ({"height": 6}, "105 bytes; 6 rows of 21 bytes need 126"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(change, text):
@@ -194,24 +194,24 @@ def test_a_chunk_names_the_time_of_every_step():
 
 
 def report(**changes):
-    values = dict(
-        mode=Mode.FINE,
-        aggressiveness=0.5,
-        tokens_total=512,
-        tokens_kept=151,
-        total_per_view=(256, 256),
-        kept_static_per_view=(100, 90),
-        kept_dynamic_per_view=(80, 71),
-        from_global_per_view=(30, 31),
-        from_dynamic_per_view=(20, 10),
-        from_local_per_view=(40, 42),
-        from_fill_per_view=(10, 7),
-        frame_offset=11,
-        reused_global=True,
-        layer_lengths=(),
-        stage_ms={"preprocess": 1.0, "vision": 2.0, "selection": 0.5, "decoder": 4.0, "head": 0.25, "total": 8.0},
-        kept=np.zeros(512, np.uint8),
-    )
+    values = {
+        "mode": Mode.FINE,
+        "aggressiveness": 0.5,
+        "tokens_total": 512,
+        "tokens_kept": 151,
+        "total_per_view": (256, 256),
+        "kept_static_per_view": (100, 90),
+        "kept_dynamic_per_view": (80, 71),
+        "from_global_per_view": (30, 31),
+        "from_dynamic_per_view": (20, 10),
+        "from_local_per_view": (40, 42),
+        "from_fill_per_view": (10, 7),
+        "frame_offset": 11,
+        "reused_global": True,
+        "layer_lengths": (),
+        "stage_ms": {"preprocess": 1.0, "vision": 2.0, "selection": 0.5, "decoder": 4.0, "head": 0.25, "total": 8.0},
+        "kept": np.zeros(512, np.uint8),
+    }
     return PruningReport(**{**values, **changes})
 
 

@@ -40,18 +40,25 @@ def test_noise_leaves_a_quarter_of_the_episodes_clean_and_stops():
     assert 0.15 < clean / 200 < 0.35
 
 
+def record_here(*tasks):
+    """What a worker process does with its files, in this process."""
+    try:
+        for task in tasks:
+            demos._record_file(task)
+    finally:
+        demos._env.close()
+        demos._env = None
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three short episodes in two files, recorded without worker processes."""
     out = tmp_path_factory.mktemp("demos")
     demos.TabletopEnv.max_steps, longest = 12, demos.TabletopEnv.max_steps
     try:
-        for start, count in ((100_000, 2), (100_002, 1)):
-            demos._record_file((out / f"demos_{start}_{count}.npz", start, count))
+        record_here(*((out / f"demos_{start}_{n}.npz", start, n) for start, n in ((100_000, 2), (100_002, 1))))
     finally:
         demos.TabletopEnv.max_steps = longest
-        demos._env.close()
-        demos._env = None
     return out
 
 
@@ -104,3 +111,26 @@ def test_existing_files_are_kept(folder):
     assert [path.name for path in paths] == ["demos_100000_2.npz"]
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
     assert not list(folder.glob("*.part"))
+
+
+def test_an_interrupted_recording_of_short_scattered_episodes_continues(tmp_path, capfd):
+    finished, unfinished = tmp_path / "demos_100000_1.npz", tmp_path / "demos_100001_1.npz"
+    record_here((finished, 100_000, 1, 3, True))
+    unfinished.with_suffix(".part").write_bytes(b"half a file")
+    before = finished.read_bytes()
+    how = dict(workers=1, per_file=1, max_steps=3, scattered=True)
+    assert demos.record(tmp_path, episodes=2, seed0=100_000, **how) == [finished, unfinished]
+    assert finished.read_bytes() == before and not list(tmp_path.glob("*.part"))
+    assert "1 episodes, 3 steps" in capfd.readouterr().out  # only what was missing
+    for path in (finished, unfinished):
+        with np.load(path) as data:
+            assert set(data.files) == {*demos.PER_STEP, *demos.PER_EPISODE, "jpeg"}
+    data = demos.load(tmp_path)
+    assert data.episode_ends.tolist() == [3, 6] and data.seeds.tolist() == [100_000, 100_001]
+    assert not data.success.any() and data.images(5).shape == (2, 224, 224, 3)
+    with demos.TabletopEnv(render=False) as env:
+        for seed, start in zip(data.seeds, (0, 3), strict=True):
+            env.reset(int(seed), scattered=True)
+            np.testing.assert_array_equal(data.arrays["proprio"][start], env.proprio())
+            env.reset(int(seed))
+            assert np.abs(data.arrays["proprio"][start] - env.proprio()).max() > 0.01

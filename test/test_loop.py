@@ -30,7 +30,7 @@ class Rig:
     """A loop with a clock, cameras, an arm and a policy of a chosen latency, all under the test's control."""
 
     def __init__(self, config=CONFIG, **changes):
-        self.loop = ControlLoop(config.updated(changes), view_count=2, chunk_steps=8)
+        self.loop = ControlLoop(config.updated({"control.lead_steps": 2, **changes}), view_count=2, chunk_steps=8)
         self.now = 10**12
         self.position = np.zeros(3)
 

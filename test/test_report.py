@@ -6,14 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from specprune_ros.eval import report, video
+from specprune_ros import cli
+from specprune_ros.config import parameters
+from specprune_ros.eval import report, tables, video
 from specprune_ros.eval.nodes import NodeDied, NodeProcesses
 from specprune_ros.eval.trace import EpisodeTrace, Inference, packed, unpacked
+from specprune_ros.model.testing import write_tiny_checkpoint
 
 PERIOD_NS = 50_000_000
 
@@ -182,3 +186,85 @@ def test_nodes_do_not_outlive_a_killed_demo(tmp_path):
         demo.send_signal(signal.SIGKILL)
         demo.wait()
     assert waited(lambda: not running(pid))
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_generated_blocks_of_the_documents_are_up_to_date():
+    documents = [path for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if path.exists()]
+    stale = [str(path) for path in documents if tables.refresh(path, write=False)]
+    assert stale == [], "run: python -m specprune_ros.eval.tables " + " ".join(stale)
+
+
+def test_only_the_marked_blocks_are_rewritten(tmp_path, episodes, capsys):
+    report.write_json(tmp_path / "docs/results/demo.json", {**summary(episodes), "machine": FACTS})
+    document = tmp_path / "README.md"
+    document.write_text("above\n<!-- begin: demo -->\nold\n<!-- end: demo -->\nbelow\n")
+    assert tables.main([str(document), "--check"]) == 1
+    assert "out of date" in capsys.readouterr().out
+    assert tables.main([str(document)]) == 0
+    text = document.read_text()
+    assert text.startswith("above\n<!-- begin: demo -->\n|  | over ROS 2 |\n| --- | ---: |\n")
+    assert text.endswith("<!-- end: demo -->\nbelow\n")
+    assert "| episodes picked | 2 of 3 " in text and "old" not in text
+    assert tables.main([str(document), "--check"]) == 0
+
+
+FACTS = {"cpu": "A | B", "cores": 2, "torch": "2.5", "dtype": "bfloat16"}
+
+
+def test_results_become_tables():
+    mode = {"successes": 9, "episodes": 10, "success_rate": 0.9, "wilson95": [0.6, 0.98], "mean_steps": 61.25}
+    mode |= {"tokens_kept_mean": 170.4, "tokens_total": 512, "latency_ms": 47.31}
+    pair = {"difference": -0.1, "ci95": [-0.3, 0.1], "mcnemar_p": 1.0}
+    result = {"modes": {"full": mode}, "paired": {"full_vs_dense": pair}, "seeds": [3, 4], "machine": FACTS}
+    text = tables.evaluation_table(result)
+    assert "| full | 9 / 10 | 90.0% | 60.0% .. 98.0% | 61.2 | 170 of 512 | 47.3 |" in text
+    assert "- full minus dense: -10.0 points [-30.0, +10.0], p = 1" in text
+    row = {"engine": "eager", "mode": "full", "aggressiveness": 0.5, "granularity": "measured", "p50_ms": 40.04}
+    row |= {"p95_ms": 50, "p99_ms": 60, "speedup_vs_dense": 1.734, "tokens_kept": 170.4, "gflop": 3.21, "gflops": 80.2}
+    row["stages_ms"] = dict.fromkeys(("preprocess", "vision", "selection", "decoder", "head"), 1.26)
+    bench = {"rows": [row], "speedup_full_vs_dense": 1.734, "selection_share": 0.031, "gemm_gflops": 410.0}
+    text = tables.bench_table({**bench, "machine": FACTS})
+    assert "| full 0.5 measured | 40.0 | 50.0 | 60.0 | 1.73x | 170 | 3.2 | 80 |" in text
+    assert "**1.73x**; selection takes 3.1%" in text
+    assert "| full 0.5 measured | 1.3 | 1.3 | 1.3 | 1.3 | 1.3 |" in tables.stages_table(bench)
+
+
+def test_every_parameter_is_in_the_table():
+    lines = tables.parameter_table().splitlines()
+    assert len(lines) == 2 + len(parameters())
+    row = next(line for line in lines if line.startswith("| `pruning.aggressiveness` "))
+    assert row.startswith("| `pruning.aggressiveness` | 0.5 | in [0.0, 1.0] |  | yes | 0 is exactly the dense model")
+    assert all(line.count(" | ") == lines[0].count(" | ") for line in lines)
+
+
+@pytest.mark.parametrize("name, text", [("surprise", "block 'surprise' is not known"), ("bench", "bench.json")])
+def test_a_block_that_cannot_be_filled_says_why(tmp_path, capsys, name, text):
+    document = tmp_path / "README.md"
+    document.write_text(f"<!-- begin: {name} -->\n<!-- end: {name} -->\n")
+    assert tables.main([str(document)]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_the_demo_runs_over_ros_with_both_nodes_as_processes(tmp_path, monkeypatch, capsys):
+    """Random weights pick nothing, but everything between the topics and the report is real."""
+    monkeypatch.setattr("specprune_ros.eval.demo.EPISODE_TIMEOUT_S", 3.0)
+    weights = write_tiny_checkpoint(tmp_path / "tiny")
+    argv = ["demo", "--episodes", "1", "--report", str(tmp_path / "report"), "--json", str(tmp_path / "copy.json")]
+    assert cli.main([*argv, "--set", f"policy.checkpoint={weights}"]) == 0
+    result = json.loads((tmp_path / "report" / "demo.json").read_text())
+    assert result == json.loads((tmp_path / "copy.json").read_text())
+    assert (result["episodes"], result["tokens"]["total"]) == (1, 512)
+    assert 0 < result["tokens"]["kept_mean"] < 512
+    assert result["control_rate_hz"] > 5
+    assert result["per_episode"][0]["instruction"].startswith("pick up the ")
+    assert (tmp_path / "report" / "demo.mp4").stat().st_size > 10_000
+    assert "picked" in capsys.readouterr().out
+
+
+def test_a_policy_that_cannot_be_loaded_ends_the_demo_with_the_reason(tmp_path, capsys):
+    argv = ["demo", "--episodes", "1", "--report", str(tmp_path), "--set", "policy.checkpoint=/nowhere"]
+    assert cli.main(argv) == 1
+    assert "no such folder" in capsys.readouterr().err

@@ -12,11 +12,20 @@ from specprune_ros.config import Config, ConfigError
 from specprune_ros.eval import bench, evaluate, stats
 from specprune_ros.eval.recording import record
 from specprune_ros.eval.rollout import Episode, run_episode
+from specprune_ros.infer.policy import load_policy
+from specprune_ros.model.testing import write_tiny_checkpoint
 from specprune_ros.sim.env import SimState, TabletopEnv
 from specprune_ros.sim.expert import expert_action
 from specprune_ros.types import ActionChunk, InferenceResult, Mode, PolicyMemory, PruningReport
 
 CHUNK_STEPS = 8
+
+
+class Silent:
+    """A progress display for nobody."""
+
+    def advance(self, note=""):
+        pass
 
 
 class StubEnv:
@@ -97,7 +106,7 @@ class StubPolicy:
         return pruning.tokens_kept / 100
 
 
-PLAIN = Config().updated({"control.blend_steps": 0})
+PLAIN = Config().updated({"control.blend_steps": 0, "control.lead_steps": 2})
 
 
 @pytest.mark.parametrize("latency_steps", [0, 1, 3])
@@ -140,6 +149,30 @@ def test_the_real_tabletop_is_solved_through_chunks_by_a_policy_that_knows_the_s
     assert episode.success
     assert episode.instruction.startswith("pick up the ")
     assert policy.requests[2].observation.motion is not None
+
+
+@pytest.fixture(scope="module")
+def tiny_policy(tmp_path_factory):
+    folder = write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+    return load_policy(Config().updated({"policy.checkpoint": str(folder)}))
+
+
+def test_the_real_policy_fits_into_rollout_and_benchmark(monkeypatch, tabletop, tiny_policy):
+    monkeypatch.setattr(TabletopEnv, "max_steps", 16)
+    monkeypatch.setattr(bench, "GEMM_SECONDS", 0.0)
+    episode = run_episode(tabletop, tiny_policy, Config(), seed=0)
+    assert episode.modes.pop("dense") >= 1, "the first pass has no history"
+    assert sum(episode.modes.values()) >= 1
+    assert max(episode.tokens_kept) == episode.tokens_total == 512 > min(episode.tokens_kept)
+    rows = bench.rows_of("eager", Config(), [0.5], quick=True)
+    policies = {"eager": tiny_policy}
+    bench.measure(rows, policies, record(Config(), tiny_policy, 2, seed0=0), 1, Silent())
+    result = bench.summary(rows, policies)
+    dense, full, coarse, fine = result["rows"]
+    assert dense["tokens_kept"] == 512
+    assert coarse["tokens_kept"] <= full["tokens_kept"] <= fine["tokens_kept"] < 512
+    assert coarse["gflop"] < fine["gflop"] < dense["gflop"]
+    assert 0 < result["selection_share"] < 1
 
 
 class StubPlayer:
@@ -237,11 +270,6 @@ def test_recorded_requests_are_those_of_real_movement(tabletop):
     assert later.frame_offset > 0 and later.observation.motion.linear > 0
     assert np.any(later.reference_images[0] != later.observation.images[0])
     assert {request.mode for request in requests} == {Mode.COARSE, Mode.FINE}
-
-
-class Silent:
-    def advance(self, note=""):
-        pass
 
 
 def test_benchmark_rows_share_observations_and_keep_their_own_memory(monkeypatch, tabletop):

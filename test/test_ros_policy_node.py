@@ -10,13 +10,14 @@ import pytest
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from ros_helpers import NAN, Graph, Robot
+from ros_helpers import NAN, Graph, Robot, SimulatedTime
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from stub_policy_node import GRIPPER, MOTION
 
 from specprune_ros.msg import Action, ActionChunk, PruningStatus
 from specprune_ros.ros import convert, qos
+from specprune_ros.sim.panda import robot_urdf
 
 NODE = "/policy_node"
 
@@ -24,8 +25,8 @@ NODE = "/policy_node"
 class Bench:
     """A running node with a robot, and everything the node says."""
 
-    def __init__(self, graph, **parameters):
-        self.graph, self.robot = graph, Robot(graph)
+    def __init__(self, graph, clock=None, **parameters):
+        self.graph, self.robot = graph, Robot(graph, clock)
         self.actions = graph.listen(Action, f"{NODE}/action")
         self.chunks = graph.listen(ActionChunk, f"{NODE}/chunk")
         self.statuses = graph.listen(PruningStatus, f"{NODE}/status")
@@ -132,12 +133,12 @@ def test_the_debug_image_shows_all_views(bench):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (dict(encoding="16UC1"), "'16UC1' is not supported"),
-        (dict(x=NAN), "not finite"),
-        (dict(finger=NAN), "position of fr3_finger_joint1 is nan"),
-        (dict(silent={1}), "image of view 2 (/camera/wrist/color/image_raw) is"),
-        (dict(silent={"pose"}), "robot state (/franka_robot_state_broadcaster/current_pose) is"),
-        (dict(silent={"joints"}), "/joint_states: the newest message is"),
+        ({"encoding": "16UC1"}, "'16UC1' is not supported"),
+        ({"x": NAN}, "not finite"),
+        ({"finger": NAN}, "position of fr3_finger_joint1 is nan"),
+        ({"silent": {1}}, "image of view 2 (/camera/wrist/color/image_raw) is"),
+        ({"silent": {"pose"}}, "robot state (/franka_robot_state_broadcaster/current_pose) is"),
+        ({"silent": {"joints"}}, "/joint_states: the newest message is"),
     ],
 )
 def test_a_bad_or_missing_input_stops_the_actions_until_it_is_good_again(bench, fault, reason):
@@ -185,6 +186,35 @@ def test_diagnostics_name_rates_and_counts(bench):
 def graph(tmp_path):
     with Graph(tmp_path) as graph:
         yield graph
+
+
+def test_simulated_time_drives_the_node_also_when_it_jumps_back(graph):
+    clock = SimulatedTime(graph)
+    bench = Bench(graph, clock, use_sim_time=True, instruction="move")
+    bench.until_moving()
+    clock.now_ns += 60_000_000_000
+    bench.until_moving()
+    assert convert.stamp_ns(bench.actions[-1].header, "") > 60_000_000_000
+    clock.now_ns = 5_000_000_000
+    bench.actions.clear()
+    early = graph.until(
+        lambda: [a for a in bench.actions if a.header.stamp.sec < 60][3:], what="actions after the jump"
+    )
+    assert convert.stamp_ns(early[-1].header, "") >= 5_000_000_000
+
+
+def test_the_pose_may_come_from_joints_and_the_robot_description(graph):
+    bench = Bench(graph, robot__state_source="joints", instruction="move")
+    bench.robot.silent = {"pose"}
+    bench.until_held_because("/robot_description: no robot description yet")
+    graph.node.create_publisher(String, "/robot_description", qos.LATCHED).publish(String(data=robot_urdf()))
+    bench.until_moving()
+    graph.until(lambda: bench.statuses and bench.statuses[-1].ee_linear == 0.0, what="a measured motion")
+
+
+def test_a_clock_that_stands_still_is_named(graph):
+    bench = Bench(graph, use_sim_time=True, instruction="move")
+    bench.until_held_because("/clock")
 
 
 @pytest.mark.parametrize(("number", "task"), [(signal.SIGTERM, "move"), (signal.SIGINT, "hang")])

@@ -37,7 +37,8 @@ def test_a_live_aggressiveness_changes_the_tokens_kept_in_the_next_status(graph,
     pictures = graph.listen(Image, f"{NODE}/debug_image", qos.SENSOR_IN)
     Robot(graph)
     # A slow control rate leaves time between two frames: a busy machine is no reason to forget the history.
-    slow = dict(control__rate=4.0, control__observation_timeout=5.0, control__chunk_timeout=10.0)
+    slow = {"control__rate": 4.0, "control__observation_timeout": 5.0, "control__chunk_timeout": 10.0}
+    slow |= {"control__execute_steps": 1, "control__lead_steps": 0}  # but infer in every period
     graph.start(*POLICY, policy__checkpoint=checkpoint, policy__threads=1, instruction=TASK, **slow)
 
     def next_pruned(aggressiveness):

@@ -1,6 +1,7 @@
 """Exit status 0 when this machine can render without a display: EGL, as MuJoCo uses it. Standard library only."""
 
 import ctypes
+import ctypes.util
 import sys
 
 PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
@@ -8,6 +9,8 @@ PLATFORM_DEVICE = 0x313F  # EGL_PLATFORM_DEVICE_EXT
 
 def main() -> str | None:
     """None when some EGL device starts, else the reason why none does."""
+    if not (ctypes.util.find_library("OpenGL") or ctypes.util.find_library("GL")):
+        return "neither libOpenGL nor libGL is there, one of which PyOpenGL loads"
     try:
         egl = ctypes.CDLL("libEGL.so.1")
     except OSError as error:

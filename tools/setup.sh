@@ -49,7 +49,7 @@ missing_packages() { # prints the Debian packages this machine lacks
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo "python$version-venv"
     "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || echo "python$version-dev"
     command -v c++ >/dev/null || echo g++
-    "$python" tools/check_gl.py >>"$log" 2>&1 || echo libegl1 libegl-mesa0 libgl1-mesa-dri
+    "$python" tools/check_gl.py >>"$log" 2>&1 || echo libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
 }
 
 install_packages() {
@@ -58,7 +58,7 @@ install_packages() {
     if ! command -v apt-get >/dev/null; then
         die "setup: this machine lacks (Debian names): $*
 Install them with its package manager, for example on Fedora:
-  sudo dnf install python3-devel gcc-c++ mesa-libEGL mesa-dri-drivers"
+  sudo dnf install python3-devel gcc-c++ mesa-libEGL mesa-dri-drivers libglvnd-opengl"
     elif [ -n "$sudo" ] && ! sudo -n true 2>/dev/null; then
         die "setup: some system packages are missing. Type this, then run make again:
   sudo apt-get update && sudo apt-get install -y --no-install-recommends $*"

@@ -26,6 +26,7 @@ from specprune_ros.eval.options import (
     changed_parameters,
     natural,
     positive,
+    weights_digest,
     write_json,
 )
 from specprune_ros.eval.progress import progress
@@ -66,7 +67,12 @@ def run(args: argparse.Namespace) -> int:
     result = {
         **summary(rows, policies),
         "gemm_gflops": round(gemm, 1),
-        "settings": {"rounds": rounds, "observations": observations, "parameters": changed_parameters(config)},
+        "settings": {
+            "rounds": rounds,
+            "observations": observations,
+            "parameters": changed_parameters(config),
+            "weights": weights_digest(config),
+        },
         "machine": {
             **machine(),
             "device": str(policy.device),
@@ -220,11 +226,12 @@ def _stages(row: Row) -> dict[str, float]:
 
 def tables(result: Mapping[str, object]) -> Group:
     """End-to-end figures, and where the time goes."""
-    whole = Table(box=SIMPLE_HEAD, title="Inference, uint8 frames to action chunk", title_justify="left")
-    split = Table(box=SIMPLE_HEAD, title="Stages [ms, median]", title_justify="left")
-    headings = ("p50 ms", "p95 ms", "p99 ms", "speed-up", "tokens", "GFLOP", "GFLOP/s")
+    look = {"box": SIMPLE_HEAD, "title_justify": "left", "pad_edge": False, "collapse_padding": True}  # fits 80 columns
+    whole = Table(title="Inference, uint8 frames to action chunk", **look)
+    split = Table(title="Stages [ms, median]", **look)
+    headings = ("p50 ms", "p95", "p99", "gain", "tokens", "GFLOP", "GFLOP/s")
     for view, columns in ((whole, headings), (split, STAGES)):
-        view.add_column("mode")
+        view.add_column("mode", no_wrap=True)
         for heading in columns:
             view.add_column(heading, justify="right")
     for row in result["rows"]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -56,13 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, client_class) -> int:
     """client_class: `ros.demo_client.DemoClient`, or what stands in for it in a test."""
     config, console = build_config(args), Console()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the nodes are ended in order
     started_s = time.monotonic()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the nodes are ended in order
     try:
         episodes, counters = perform(config, args, console, client_class)
     except (NodeDied, TimeoutError) as error:
         print(f"specprune demo: {error}", file=sys.stderr)
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
     result = report.summary(episodes, counters, 1.0 / config.control.rate, machine())
     with console.status("writing video and plots"):
         report.write_report(args.report, episodes, result)
@@ -182,10 +185,10 @@ class Display:
 
 
 def episode_table(episodes: list[dict[str, object]]) -> Table:
-    table = Table()
+    table = Table(box=SIMPLE_HEAD)
     for heading in ("seed", "instruction", "result"):
-        table.add_column(heading)
-    for heading in ("seconds", "inferences", "coarse/fine", "tokens kept", "latency p50"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("time", "passes", "coarse/fine", "tokens", "p50"):
         table.add_column(heading, justify="right")
     for episode in episodes:
         modes = episode["modes"]
@@ -193,7 +196,7 @@ def episode_table(episodes: list[dict[str, object]]) -> Table:
             str(episode["seed"]),
             episode["instruction"],
             "[green]picked[/]" if episode["success"] else "[red]missed[/]",
-            f"{episode['seconds']:.1f}",
+            f"{episode['seconds']:.1f} s",
             str(episode["inferences"]),
             f"{modes.get('coarse', 0)}/{modes.get('fine', 0)}",
             f"{episode['tokens_kept_mean']:.0f}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from specprune_ros.eval.options import (
     changed_parameters,
     natural,
     positive,
+    weights_digest,
     write_json,
 )
 from specprune_ros.eval.progress import progress
@@ -77,15 +77,6 @@ def run(args: argparse.Namespace) -> int:
     if interrupted and args.json:
         console.print(f"Interrupted. {args.json} holds the finished episodes; the same command continues.")
     return 130 if interrupted else 0
-
-
-def weights_digest(config: Config) -> str:
-    """Tells checkpoints apart, so that episodes of a retrained policy are not added to those of the old one."""
-    from specprune_ros.infer.policy import BUNDLED
-
-    folder = Path(config.policy.checkpoint).expanduser() if config.policy.checkpoint else BUNDLED
-    sums = folder / "SHA256SUMS"
-    return hashlib.sha256(sums.read_bytes()).hexdigest()[:16] if sums.exists() else folder.name
 
 
 def interleaved(names: Sequence[str], seeds: Sequence[int]) -> list[Job]:
@@ -195,19 +186,19 @@ def _comparisons(finished: Mapping[str, Mapping[int, Episode]]) -> dict[str, obj
 
 def table(result: Mapping[str, object]) -> Group:
     view = Table(box=SIMPLE_HEAD)
-    view.add_column("mode")
-    for heading in ("success", "rate", "95 % interval", "steps", "tokens", "latency p50"):
-        view.add_column(heading, justify="right")
+    view.add_column("mode", no_wrap=True)
+    for heading in ("picked", "rate %", "95 % interval", "steps", "tokens", "p50 ms"):
+        view.add_column(heading, justify="right", no_wrap=True)
     for name, mode in result["modes"].items():
         low, high = mode["wilson95"]
         view.add_row(
             name,
             f"{mode['successes']}/{mode['episodes']}",
-            f"{mode['success_rate']:.1%}",
-            f"{low:.1%} .. {high:.1%}",
+            f"{100 * mode['success_rate']:.1f}",
+            f"{100 * low:.1f} .. {100 * high:.1f}",
             f"{mode['mean_steps']:.1f}",
             f"{mode['tokens_kept_mean']:.0f}",
-            f"{mode['latency_ms']:.1f} ms",
+            f"{mode['latency_ms']:.1f}",
         )
     return Group(view, *(f"{name.replace('_vs_', ' - ')}: {difference(p)}" for name, p in result["paired"].items()))
 

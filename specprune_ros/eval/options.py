@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -77,6 +78,15 @@ def parse_value(parameter: Parameter, text: str) -> object:
         return kind(text)
     except ValueError:
         raise ConfigError(f"{parameter.name}: expected {kind.__name__}, got {text!r}") from None
+
+
+def weights_digest(config: Config) -> str:
+    """Tells checkpoints apart, so that results of a retrained policy are not taken for those of the old one."""
+    from specprune_ros.infer.policy import BUNDLED
+
+    folder = Path(config.policy.checkpoint).expanduser() if config.policy.checkpoint else BUNDLED
+    sums = folder / "SHA256SUMS"
+    return hashlib.sha256(sums.read_bytes()).hexdigest()[:16] if sums.exists() else folder.name
 
 
 def write_json(path: Path, document: Mapping[str, object]) -> None:

@@ -69,7 +69,9 @@ def _view(image: np.ndarray, mask: np.ndarray) -> Image.Image:
     """One view at SIDE x SIDE with its (rows, cols) patch mask drawn in; PIL's masks make this a few milliseconds."""
     pixels = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     # Dropped at once: dark and nearly grey. Dropped on the way through the decoder: half-way.
-    dimmed = Image.blend(pixels.convert("L").convert("RGB"), pixels, 0.3).point([value // 3 for value in range(256)] * 3)
+    dimmed = Image.blend(pixels.convert("L").convert("RGB"), pixels, 0.3).point(
+        [value // 3 for value in range(256)] * 3
+    )
     light = np.select([mask & KEPT_LAST > 0, mask & KEPT_STATIC > 0], [255, 140], 0).astype(np.uint8)
     drawn = Image.composite(pixels, dimmed, _at_pixels(light))
     tint, tinted = _tints(mask)

@@ -93,9 +93,9 @@ def latest(episode: EpisodeTrace, stream: str, time_s: float) -> bytes | None:
 
 
 def poster_time(episodes: Sequence[EpisodeTrace]) -> tuple[EpisodeTrace, float]:
-    """A telling moment: the finest episode that succeeded, two thirds in, when the gripper closes in on the cube."""
+    """A telling moment: in a successful episode with many modes, when the gripper closes in on the cube."""
     episode = max(episodes, key=lambda e: (e.success, len({i.mode for i in e.inferences}), len(e.inferences)))
-    return episode, 0.66 * episode.duration_s
+    return episode, max(0.0, episode.picked_s - 1.2) if episode.success else 0.66 * episode.duration_s
 
 
 def _top(draw: ImageDraw.ImageDraw, episode: EpisodeTrace, time_s: float, title: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from functools import lru_cache
@@ -31,6 +32,7 @@ from ..types import (
     PolicyMemory,
     PruningReport,
 )
+from .memory import keep_freed_memory
 from .preprocess import image_tensor, to_model
 
 BUNDLED = Path(__file__).resolve().parent.parent / "model" / "bundled"
@@ -40,10 +42,11 @@ STAGES = ("preprocess", "vision", "selection", "decoder", "head")
 def load_policy(config: Config) -> Policy:
     """The policy that `config.policy` names; CheckpointError or ConfigError says what is wrong with it."""
     settings = config.policy
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) // 2))
     folder = Path(settings.checkpoint).expanduser() if settings.checkpoint else BUNDLED
     device = torch.device(_device(settings.device))
+    if device.type == "cpu":
+        keep_freed_memory()
     policy = Policy(load_checkpoint(folder, device, _dtype(settings.dtype, device)))
     if settings.compile:
         policy.compile()

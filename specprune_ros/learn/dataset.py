@@ -11,19 +11,22 @@ from torch import Tensor
 from ..model.prompt import PromptEncoder
 from ..model.statistics import Statistics
 from ..sim.scene import COLOURS
-from .demos import Demos
-from .objectives import OFFSET_SCALE_M, PLACE_CENTRE_M, PLACE_SCALE_M, Batch
+from .demos import PILOT_SEED0, Demos
+from .objectives import FAR_M, OFFSET_SCALE_M, PLACE_CENTRE_M, PLACE_SCALE_M, Batch
+from .recipe import Recipe
 
-HELD_OUT = 0.04
-"""Share of the episodes, the last ones, that training never sees."""
+HELD_OUT_EVERY = 25
+"""Every so many episodes one is never seen by training."""
 
 NARROWEST = 0.1
 """Smallest q99 - q01 of an action dimension: keeps a nearly constant one from being blown up."""
 
 
 def statistics_of(demos: Demos, key: str) -> dict:
-    """`dataset_statistics.json` content: q01/q99 of actions and proprio; the gripper is not normalised."""
-    action, proprio = demos.arrays["chunk"].reshape(-1, 7), demos.arrays["proprio"]
+    """`dataset_statistics.json` content: q01/q99 of actions and proprio in the episodes that were recorded to their end; the
+    gripper is not normalised."""
+    whole = _in_whole_episodes(demos)
+    action, proprio = demos.arrays["chunk"][whole].reshape(-1, 7), demos.arrays["proprio"][whole]
     entries = {}
     for name, values, mask in (("action", action, [True] * 6 + [False]), ("proprio", proprio, None)):
         q01, q99 = np.quantile(values, [0.01, 0.99], axis=0).astype(float)
@@ -34,6 +37,11 @@ def statistics_of(demos: Demos, key: str) -> dict:
         if mask:
             entries[name]["mask"] = mask
     return {key: {**entries, "num_transitions": len(demos), "num_trajectories": len(demos.episode_ends)}}
+
+
+def _in_whole_episodes(demos: Demos) -> np.ndarray:
+    """(n,) bool: steps of successful episodes, which were not cut short."""
+    return np.repeat(demos.success, np.diff(demos.episode_ends, prepend=0))
 
 
 class Dataset:
@@ -51,8 +59,21 @@ class Dataset:
         prompts = [prompt.encode(f"pick up the {colour} cube") for colour in COLOURS]
         self.prompt = torch.tensor([p.ids for p in prompts])
         self.task = prompts[0].task
-        first_held_out = demos.episode_ends[int(len(demos.episode_ends) * (1 - HELD_OUT)) - 1]
-        self.training, self.held_out = np.arange(first_held_out), np.arange(first_held_out, len(demos))
+        lengths = np.diff(demos.episode_ends, prepend=0)
+        held_out = np.repeat(np.arange(len(lengths)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1, lengths)
+        self.training, self.held_out = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        self.piloted = np.repeat(demos.seeds >= PILOT_SEED0, lengths)
+        self.far = np.linalg.norm(arrays["target_offset_m"][:, :2], axis=1) > FAR_M
+
+    def sample(self, rng, count: int, recipe: Recipe) -> np.ndarray:
+        """(count,) sorted training steps: shares of the recipe far from the named cube and flown by a policy, the others from
+        every `stride`-th step."""
+        steps = self.training
+        pools = [steps[self.far[steps]], steps[self.piloted[steps]], steps[:: recipe.stride]]
+        shares = np.array([recipe.far_share, recipe.piloted_share, 1.0 - recipe.far_share - recipe.piloted_share])
+        shares *= [len(pool) > 0 for pool in pools]
+        chosen = rng.choice(len(pools), count, p=shares / shares.sum())
+        return np.sort([rng.choice(pools[pool]) for pool in chosen])
 
     def images(self, steps) -> Tensor:
         """(B, V, H, W, 3) uint8."""
@@ -78,10 +99,9 @@ class FeatureCache:
     """Vision features of every step, bf16, computed at the first visit and kept in a file beside the training state."""
 
     def __init__(self, path: Path, steps: int, shape: tuple[int, int]):
-        self.done_path = path.with_suffix(".done.npy")
-        mode = "r+" if path.exists() else "w+"
+        mode = "r+" if path.exists() else "w+"  # both files grow with the demonstrations
         self.values = np.memmap(path, np.int16, mode, shape=(steps, *shape))
-        self.done = np.lib.format.open_memmap(self.done_path, mode, np.bool_, (steps,))
+        self.done = np.memmap(path.with_suffix(".done"), np.bool_, mode, shape=(steps,))
 
     def get(self, steps, compute) -> Tensor:
         """(B, V * N, width) bf16; `compute(missing steps)` gives what is not there yet."""

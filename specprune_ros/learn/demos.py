@@ -20,6 +20,7 @@ One file ``demos_<first seed>_<episodes>.npz`` holds these arrays for N steps of
 """
 
 import argparse
+import functools
 import io
 import multiprocessing
 import time
@@ -35,6 +36,7 @@ from specprune_ros.sim.expert import expert_action
 #: Seeds below are for evaluation only; demonstrations start above.
 EVALUATION_SEEDS = range(0, 10_000)
 TRAINING_SEED0 = 100_000
+APPROACH_SEED0, SCATTER_SEED0, PILOT_SEED0 = 200_000, 300_000, 400_000  # short recordings, and those a policy flew
 HORIZON = 8
 EXTRA_STEPS = 6  # recorded after success, so that holding the cube up is shown too
 PER_STEP = ("jpeg_ends", "proprio", "action", "executed", "chunk", "cover", "target", "target_offset_m", "cube_present", "cube_positions_m")
@@ -81,9 +83,15 @@ class PushNoise:
             self._flip_left = int(rng.integers(2, 6))
 
 
-def record(out_dir, episodes: int, seed0: int = TRAINING_SEED0, workers: int = 2, per_file: int = 25) -> list:
+def record(
+    out_dir, episodes: int, seed0: int = TRAINING_SEED0, workers: int = 2, per_file: int = 25, max_steps: int | None = None, scattered: bool = False,
+    pilot: str | None = None,
+) -> list:
     """Record ``episodes`` demonstrations of the seeds from ``seed0`` on; return the files' paths.
 
+    ``max_steps`` cuts every episode short: many approaches from afar instead of few whole episodes. ``scattered``: see
+    ``TabletopEnv.reset``. ``pilot`` names a checkpoint folder whose policy flies instead of the noisy expert, who still labels
+    every step: the states in which an imitator ends up (DAgger).
     Files that exist are kept, so an interrupted recording continues where it stopped. ValueError for seeds kept for evaluation.
     """
     if seed0 in EVALUATION_SEEDS:
@@ -91,28 +99,29 @@ def record(out_dir, episodes: int, seed0: int = TRAINING_SEED0, workers: int = 2
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     starts = range(seed0, seed0 + episodes, per_file)
-    tasks = [(out / f"demos_{start}_{n}.npz", start, n) for start in starts for n in [min(per_file, seed0 + episodes - start)]]
+    counts = [min(per_file, seed0 + episodes - start) for start in starts]
+    tasks = [(out / f"demos_{start}_{n}.npz", start, n, max_steps, scattered, pilot) for start, n in zip(starts, counts, strict=True)]
     todo = [task for task in tasks if not task[0].exists()]
     began, done, steps, good = time.monotonic(), 0, 0, 0
     with multiprocessing.get_context("spawn").Pool(min(workers, max(1, len(todo)))) as pool:
         for count, file_steps, successes in pool.imap_unordered(_record_file, todo):
             done, steps, good = done + count, steps + file_steps, good + successes
-            left = sum(n for _, _, n in todo) - done
+            left = sum(n for _, _, n, *_ in todo) - done
             rate = done / (time.monotonic() - began)
             print(f"{done} episodes, {steps} steps, success {good / done:.3f}, {60 * rate:.1f} episodes/min, {left / rate / 60:.1f} min left",
                   flush=True)
-    return [path for path, _, _ in tasks]
+    return [path for path, *_ in tasks]
 
 
-def record_episode(env: TabletopEnv, seed: int) -> dict:
-    """One demonstration as arrays with a leading step axis, as in the file, except ``jpegs``: a list of (bytes, bytes)."""
-    env.reset(seed)
-    noise = PushNoise(np.random.default_rng([seed, 1]))
+def record_episode(env: TabletopEnv, seed: int, max_steps: int | None = None, scattered: bool = False, pilot: str | None = None) -> dict:
+    """One demonstration, or its first ``max_steps`` steps, as arrays with a leading step axis, as in the file, except ``jpegs``: a list of (bytes, bytes)."""
+    env.reset(seed, scattered)
+    fly = _pilot(pilot, env) if pilot else PushNoise(np.random.default_rng([seed, 1]))
     rows, after_success = [], 0
     state = env.state()
-    for _ in range(env.max_steps):
+    for _ in range(max_steps or env.max_steps):
         label, chunk = expert_action(state), _undisturbed_chunk(env, state)
-        executed = noise(label) if not after_success else label
+        executed = fly(label) if not after_success else label
         rows.append(_row(env, state, label, executed, chunk))
         state = env.step(executed)
         after_success += env.success() or after_success > 0
@@ -186,9 +195,9 @@ def load(folder) -> Demos:
 def _record_file(task) -> tuple:
     """Record one file; (episodes, steps, successes)."""
     global _env
-    path, start, count = task
+    path, start, count, *how = task
     _env = _env or TabletopEnv()
-    episodes = [record_episode(_env, seed) for seed in range(start, start + count)]
+    episodes = [record_episode(_env, seed, *how) for seed in range(start, start + count)]
     jpegs = [image for episode in episodes for pair in episode.pop("jpegs") for image in pair]
     success = np.array([episode.pop("success") for episode in episodes])
     arrays = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
@@ -205,6 +214,38 @@ def _record_file(task) -> tuple:
         )
     temporary.rename(path)
     return count, len(arrays["proprio"]), int(success.sum())
+
+
+PILOT_STEPS = 6  # of a chunk, before the next one is asked for
+
+
+def _pilot(folder: str, env: TabletopEnv):
+    """What the policy of a checkpoint folder would execute, step by step; the label is not looked at."""
+    policy, config = _policy(folder)
+    from specprune_ros.types import InferenceRequest, Mode, Observation
+
+    instruction = f"pick up the {env.state().target} cube"
+    queue: list[np.ndarray] = []
+
+    def fly(_label) -> np.ndarray:
+        if not queue:
+            images = tuple(env.render(camera).copy() for camera in CAMERAS)
+            observation = Observation(0, images, env.proprio(), instruction, None)
+            request = InferenceRequest(0, observation, None, 0, Mode.FINE, None)
+            queue.extend(policy.infer(request, config).chunk.actions[:PILOT_STEPS])
+        return queue.pop(0)
+
+    return fly
+
+
+@functools.cache
+def _policy(folder: str):
+    """The dense policy of a checkpoint folder and its configuration; torch is loaded only here."""
+    from specprune_ros.config import Config
+    from specprune_ros.infer.policy import load_policy
+
+    config = Config().updated({"policy.checkpoint": folder, "policy.threads": 1, "pruning.aggressiveness": 0.0})
+    return load_policy(config), config
 
 
 def _undisturbed_chunk(env: TabletopEnv, state) -> np.ndarray:
@@ -252,8 +293,9 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--seed0", type=int, default=TRAINING_SEED0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--max-steps", type=int, help="cut every episode after so many steps")
     args = parser.parse_args()
-    record(args.out_dir, args.episodes, args.seed0, args.workers)
+    record(args.out_dir, args.episodes, args.seed0, args.workers, max_steps=args.max_steps)
 
 
 if __name__ == "__main__":

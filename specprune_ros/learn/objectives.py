@@ -20,6 +20,9 @@ from ..prune.layout import Layout
 PLACE_CENTRE_M = (0.525, 0.0, 0.05)
 PLACE_SCALE_M = 0.15
 OFFSET_SCALE_M = 0.1
+FAR_M = 0.08
+"""Horizontal distance to the named cube beyond which a step belongs to the approach from afar."""
+
 VISIBLE_COVER = 0.15
 """A patch shows a cube when this share of it does."""
 
@@ -104,7 +107,7 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 
 def _far(action: Tensor, offset: Tensor) -> Tensor:
     """Translation error of the approach from afar, watched apart from the mean: it is what fails first."""
-    far = offset[:, :2].norm(dim=-1) > 0.08
+    far = offset[:, :2].norm(dim=-1) > FAR_M
     return (action[:, :, :3].mean((1, 2)) * far).sum() / far.sum().clamp(min=1)
 
 

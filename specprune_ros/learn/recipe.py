@@ -17,9 +17,13 @@ class Recipe:
     """Visual tokens per view in the second stage; the third sees all of them."""
     stride: int = 2
     """The decoder stages use every stride-th step: neighbours are alike, and vision features are computed once a step."""
+    far_share: float = 0.3
+    """Share of the steps far from the named cube: only one in twenty is, and that is where a policy fails first."""
+    piloted_share: float = 0.3
+    """Share of the steps that a policy flew and the expert labelled (DAgger); 0 while there are none."""
     vision_lr: float = 1.5e-3
     lr: float = 8e-4
-    full_lr: float = 2e-4
+    full_lr: float = 3e-4
     weight_decay: float = 0.01
     warmup_steps: int = 200
     ema: float = 0.999

@@ -1,4 +1,4 @@
-"""`specprune train`: demonstrations from seeds, then three stages, to a checkpoint in OpenVLA-OFT's layout.
+"""Training in three stages, to a checkpoint in OpenVLA-OFT's layout.
 
 1. vision: both towers, from labels the simulator gives for free (colour coverage of patches, positions of cubes).
 2. subset: decoder and head on frozen vision features of a random part of the tokens, for speed.
@@ -9,11 +9,10 @@ The state is written every few minutes and at every interruption; running the co
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,50 +26,12 @@ from ..model.small import POLICY_CONFIG, tokenizer_json
 from ..model.statistics import Statistics, _bounds
 from ..model.vla import Vla
 from ..prune.layout import Layout
-from . import demos as demonstrations
 from .dataset import Dataset, FeatureCache, image_floats, statistics_of
 from .objectives import Auxiliary, choose_subset, policy_loss, total, vision_loss
 from .recipe import Recipe
 
 STATISTICS_KEY = "specprune_tabletop"
 STAGES = ("vision", "subset", "full")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    defaults = Recipe()
-    parser.add_argument("--work", type=Path, default=Path("train"), help="demonstrations, state and log (default: train)")
-    parser.add_argument("--out", type=Path, default=Path("policy"), help="where the checkpoint is written (default: policy)")
-    parser.add_argument("--episodes", type=int, default=600, help="demonstrations to record (default: 600)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that record demonstrations (default: 2)")
-    for name in ("vision_images", "subset_samples", "full_samples", "batch", "seed"):
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=int, default=getattr(defaults, name), help=f"default: {getattr(defaults, name)}")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: CUDA where there is one")
-    parser.add_argument("--no-compile", action="store_true", help="skip torch.compile (needs a C++ compiler; 3x faster)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--save-every", type=float, default=180.0, metavar="S", help="seconds between saved states")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Train from where the work folder stands to a checkpoint in `args.out`; 0 on success."""
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    recipe = replace(Recipe(), **{k: v for k, v in vars(args).items() if k in asdict(Recipe())})
-    demonstrations.record(args.work / "demos", args.episodes, workers=args.workers)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
-    trainer = Trainer(args.work, demonstrations.load(args.work / "demos"), recipe, args.save_every, device)
-    if not args.no_compile:
-        trainer.compile()
-    try:
-        for stage in STAGES[STAGES.index(trainer.stage) :]:
-            trainer.train(stage)
-    except KeyboardInterrupt:
-        trainer.save()
-        print(f"interrupted; state saved in {args.work}, run the same command to resume")
-        return 130
-    trainer.export(args.out)
-    print(f"checkpoint written to {args.out}")
-    return 0
 
 
 @dataclass
@@ -239,7 +200,7 @@ class Trainer:
         return vision_loss(self.aux, features, cover, self.data.places[steps].flatten(0, 1).to(self.device))
 
     def _policy_step(self, rng, generator) -> dict[str, Tensor]:
-        steps = np.sort(rng.choice(self.data.training[:: self.recipe.stride], self.recipe.batch, replace=False))
+        steps = self.data.sample(rng, self.recipe.batch, self.recipe)
         batch = self.data.batch(steps, self._cache().get(steps, self._features))
         views, count = self.config.views, self.recipe.subset_tokens
         subset = None

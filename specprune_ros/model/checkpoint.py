@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..types import BadInput
 from .config import ModelConfig, model_config
 from .prompt import PromptEncoder
 from .statistics import Statistics, read_statistics
@@ -27,7 +28,7 @@ UNUSED = ("language_model.lm_head.", ".norm.", ".attn_pool.", ".head.", ".fc_nor
 """Stored by upstream, read by nobody: every ViT's last block (see `_unused`), final norm and pooling, and `lm_head`."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(BadInput):
     """A checkpoint that cannot be used: the text names the file, the key and the remedy."""
 
 

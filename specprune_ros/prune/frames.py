@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-
-def patches_of(images: Tensor, patch: int) -> Tensor:
-    """(V, H, W, 3) uint8 -> (V, N, patch * patch * 3) float32, row-major patches."""
-    views, height, width, _ = images.shape
-    x = images.view(views, height // patch, patch, width // patch, patch * 3)
-    return x.transpose(2, 3).reshape(views, -1, patch * patch * 3).float()
 
 
 def patch_similarity(current: Tensor, reference: Tensor, patch: int, kind: str) -> Tensor:
@@ -20,7 +11,19 @@ def patch_similarity(current: Tensor, reference: Tensor, patch: int, kind: str) 
     images: (V, H, W, 3) uint8. kind: `rgb_cosine`, cos(P_t, P_{t-T}) on raw RGB as published, which is nearly blind to
     brightness; or `absolute`, 1 - mean |P_t - P_{t-T}| / 255, which is not.
     """
-    now, then = patches_of(current, patch), patches_of(reference, patch)
-    if kind == "rgb_cosine":
-        return F.cosine_similarity(now, then, dim=-1, eps=1e-6)
-    return 1.0 - (now - then).abs().mean(-1) / 255.0
+    now, then = _blocks(current, patch), _blocks(reference, patch)
+    if kind == "absolute":
+        return 1.0 - _sums((now - then).abs()) / (255.0 * 3 * patch * patch)
+    lengths = (_sums(now * now) * _sums(then * then)).sqrt()
+    return _sums(now * then) / lengths.clamp(min=1e-6)
+
+
+def _blocks(images: Tensor, patch: int) -> Tensor:
+    """(V, H, W, 3) uint8 -> (V, rows, patch, columns, patch * 3) float32, without moving a pixel."""
+    views, height, width, _ = images.shape
+    return images.view(views, height // patch, patch, width // patch, patch * 3).float()
+
+
+def _sums(blocks: Tensor) -> Tensor:
+    """Sum over every patch: (V, rows * columns)."""
+    return blocks.sum((2, 4)).flatten(1)

@@ -1,4 +1,4 @@
-"""Messages to observations and results to messages, as mirrored pairs. What is wrong with a message, BadInput names with its topic."""
+"""Messages to observations and results to messages, as mirrored pairs. BadInput names what is wrong, and the topic."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from specprune_ros.config import ActionScale
 from specprune_ros.msg import Action, ActionChunk, PruningStatus
 from specprune_ros.observe.motion import check_pose
 from specprune_ros.sim.rotation import to_rotvec_x_positive
-from specprune_ros.types import BadInput, Command, EndEffector, Motion, PruningReport
 from specprune_ros.types import ActionChunk as Chunk
+from specprune_ros.types import BadInput, Command, EndEffector, Motion, PruningReport
 
 NANOSECONDS = 1_000_000_000
 CHANNELS = {
@@ -34,7 +34,9 @@ def stamp_ns(header: Header, topic: str) -> int:
     """The header's stamp [ns]; BadInput when the publisher left it out."""
     nanoseconds = header.stamp.sec * NANOSECONDS + header.stamp.nanosec
     if nanoseconds == 0:
-        raise BadInput(f"{topic}: the header has no time stamp, so its age is unknown; let the publisher fill header.stamp")
+        raise BadInput(
+            f"{topic}: the header has no time stamp, so its age is unknown; let the publisher fill header.stamp"
+        )
     return nanoseconds
 
 
@@ -46,7 +48,9 @@ def header(stamp_ns: int, frame_id: str) -> Header:
 def rgb(message: Image, topic: str) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an image message; rows may be padded."""
     if message.encoding not in CHANNELS:
-        raise BadInput(f"{topic}: image encoding {message.encoding!r} is not supported; use one of {', '.join(CHANNELS)}")
+        raise BadInput(
+            f"{topic}: image encoding {message.encoding!r} is not supported; use one of {', '.join(CHANNELS)}"
+        )
     size, order = CHANNELS[message.encoding]
     height, width, step = message.height, message.width, message.step
     if height == 0 or width == 0:

@@ -17,6 +17,7 @@ from specprune_ros.ros.inputs import Stream
 from specprune_ros.types import InferenceResult
 
 KEPT_LATENCIES = 200
+NO_TICK = "no control period in the last second; with use_sim_time, check that /clock advances"
 
 
 class Diagnostics:
@@ -48,19 +49,27 @@ class Diagnostics:
 
     def _control(self, loop: ControlLoop | None) -> DiagnosticStatus:
         now_s = time.monotonic()
+        if not self._ticks:
+            self.hold_reason = NO_TICK
         values = {"control rate [Hz]": self._ticks / max(now_s - self._asked_s, 1e-3)}
         self._ticks, self._asked_s = 0, now_s
         values["hold reason"] = self.hold_reason or ""
         missed = 0
         if loop:
-            values |= {"instruction": loop.instruction, "mode": loop.mode.value, "limits": "; ".join(loop.limit_reasons)}
+            values |= {
+                "instruction": loop.instruction,
+                "mode": loop.mode.value,
+                "limits": "; ".join(loop.limit_reasons),
+            }
             values |= asdict(loop.counters)
             missed = loop.counters.deadline_misses - self._misses_before
             self._misses_before = loop.counters.deadline_misses
         if self.hold_reason:
             return self._status("control", DiagnosticStatus.WARN, f"holding: {self.hold_reason}", values)
         if missed:
-            return self._status("control", DiagnosticStatus.WARN, f"{missed} deadlines missed in the last second", values)
+            return self._status(
+                "control", DiagnosticStatus.WARN, f"{missed} deadlines missed in the last second", values
+            )
         return self._status("control", DiagnosticStatus.OK, "commanding", values)
 
     def _inference(self, loop: ControlLoop | None) -> DiagnosticStatus:

@@ -108,7 +108,9 @@ class InputStreams:
         """Pose and fingers, which may come from two publishers: both must be alive."""
         message, topic = self._joints.newest, self._joints.topic
         if message is None:
-            raise BadInput(f"{topic}: no message yet; the policy needs the fingers {', '.join(self._robot.finger_joints)}")
+            raise BadInput(
+                f"{topic}: no message yet; the policy needs the fingers {', '.join(self._robot.finger_joints)}"
+            )
         behind_s = (measured.stamp_ns - convert.stamp_ns(message.header, topic)) / convert.NANOSECONDS
         if behind_s > config.control.observation_timeout:
             raise BadInput(f"{topic}: the newest message is {behind_s:.2f} s older than the end-effector pose")

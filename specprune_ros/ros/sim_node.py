@@ -41,7 +41,13 @@ def _parameter(name, default, doc, unit="", bounds=None):
 
 PARAMETERS = (
     _parameter("seed", 0, "Episode at the start; later ones come by the service ~/reset", bounds=(0, None)),
-    _parameter("max_steps", TabletopEnv.max_steps, "After so many periods since the first action, ~/task says timeout", "periods", (1, None)),
+    _parameter(
+        "max_steps",
+        TabletopEnv.max_steps,
+        "After so many periods since the first action, ~/task says timeout",
+        "periods",
+        (1, None),
+    ),
     _parameter("action_topic", "policy_node/action", "specprune_ros/Action in"),
     _parameter("publish_clock", False, "Publish /clock and stamp with it, instead of the system's time"),
     _parameter("realtime_factor", 1.0, "Speed with publish_clock; 0: as fast as it can", bounds=(0.0, 100.0)),

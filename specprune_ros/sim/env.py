@@ -21,6 +21,8 @@ POSTURE_RAD = (0.0, 0.06, 0.0, -2.29, 0.0, 2.35, np.pi / 4)
 
 CUBE_X_M, CUBE_Y_M, CUBE_APART_M, CUBE_YAW_RAD = (0.40, 0.65), (-0.20, 0.20), 0.10, 0.25
 EE_START_M, EE_START_SPREAD_M = np.array([0.45, 0.0, 0.30]), np.array([0.08, 0.12, 0.05])
+SCATTER_M = np.array([[0.35, -0.25, 0.02], [0.68, 0.25, 0.33]])
+CLEAR_M, CLEAR_HEIGHT_M = 0.075, 0.06
 EE_YAW_RAD, EE_TILT_RAD = 0.4, 0.1
 
 
@@ -63,13 +65,17 @@ class TabletopEnv:
         self._target = ""
         self._held_steps = 0
 
-    def reset(self, seed: int) -> str:
-        """Start the episode of ``seed`` and return its instruction, "pick up the <colour> cube"."""
+    def reset(self, seed: int, scattered: bool = False) -> str:
+        """Start the episode of ``seed`` and return its instruction, "pick up the <colour> cube".
+
+        ``scattered`` starts the arm anywhere over the table, also low and beside the cubes: states that an expert never
+        reaches but an imitator does.
+        """
         rng = np.random.default_rng(seed)
         mujoco.mj_resetData(self._model, self._data)
         self._place_cubes(rng)
         self._vary_light(rng)
-        self._place_arm(rng)
+        self._place_arm(rng, scattered)
         mujoco.mj_forward(self._model, self._data)
         self._controller.reset()
         self._held_steps = 0
@@ -199,13 +205,25 @@ class TabletopEnv:
         self._model.light_dir[:] = direction + rng.uniform(-0.15, 0.15, 3) * (1, 1, 0)
         self._model.vis.headlight.ambient[:] = ambient * rng.uniform(0.85, 1.15)
 
-    def _place_arm(self, rng) -> None:
+    def _place_arm(self, rng, scattered: bool) -> None:
         position = EE_START_M + rng.uniform(-1, 1, 3) * EE_START_SPREAD_M
+        if scattered:
+            position = self._scattered_start(rng)
         yaw = rotation.from_rotvec((0, 0, rng.uniform(-EE_YAW_RAD, EE_YAW_RAD)))
         tilt = rotation.from_rotvec((*rng.uniform(-EE_TILT_RAD, EE_TILT_RAD, 2), 0))
         self._data.qpos[self._arm] = POSTURE_RAD
         self._data.qpos[self._finger] = panda.FINGER_OPEN_M
         self._solve_pose(position, rotation.multiply(tilt, rotation.multiply(yaw, rotation.TOP_DOWN_XYZW)))
+
+    def _scattered_start(self, rng) -> np.ndarray:
+        """TCP position (3,) anywhere in SCATTER_M, mostly low, with room for the hand between it and every cube."""
+        cubes = np.array([self._data.qpos[a : a + 2] for _, a in zip(self._colours, self._cube_q, strict=False)])
+        while True:
+            low, high = SCATTER_M
+            position = low + (high - low) * rng.random(3) ** (1, 1, 2)
+            gap = np.linalg.norm(cubes - position[:2], axis=1).min()
+            if position[2] > CLEAR_HEIGHT_M or gap > CLEAR_M:
+                return position
 
     def _solve_pose(self, position, quaternion) -> None:
         """Put the arm at a TCP pose by damped least squares, from where its joints are."""
