@@ -35,7 +35,8 @@ def ros_prefix() -> Path:
 def messages_key() -> str:
     """Names everything that the compiled messages depend on."""
     digest = hashlib.sha256()
-    for path in sorted([ROOT / "CMakeLists.txt", ROOT / "package.xml", *ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")]):
+    build_files = [ROOT / "CMakeLists.txt", ROOT / "package.xml"]
+    for path in sorted([*build_files, *ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     for fact in (sysconfig.get_config_var("SOABI"), version("ros-rosidl-generator-py"), version("numpy")):
         digest.update(fact.encode())
@@ -119,7 +120,8 @@ def share(folder: str) -> tuple[str, list[str]]:
 
 
 setup(
-    ext_modules=[Extension(f"{NAME}._messages", sources=[])],  # stands for the messages: the wheel is per Python version
+    # Stands for the messages: the wheel is for one Python version and platform.
+    ext_modules=[Extension(f"{NAME}._messages", sources=[])],
     cmdclass={"build_ext": BuildMessages, "build_py": CleanBuildPy},
     data_files=[share("launch"), share("config"), (f"lib/{NAME}", ["scripts/policy_node", "scripts/sim_node"])],
 )

@@ -118,7 +118,7 @@ def test_an_interrupted_recording_of_short_scattered_episodes_continues(tmp_path
     record_here((finished, 100_000, 1, 3, True))
     unfinished.with_suffix(".part").write_bytes(b"half a file")
     before = finished.read_bytes()
-    how = dict(workers=1, per_file=1, max_steps=3, scattered=True)
+    how = {"workers": 1, "per_file": 1, "max_steps": 3, "scattered": True}
     assert demos.record(tmp_path, episodes=2, seed0=100_000, **how) == [finished, unfinished]
     assert finished.read_bytes() == before and not list(tmp_path.glob("*.part"))
     assert "1 episodes, 3 steps" in capfd.readouterr().out  # only what was missing

@@ -6,9 +6,9 @@ import os
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from importlib import metadata
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -26,9 +26,16 @@ PHYSICAL = {"float32", "float64", "geometry_msgs/Vector3"}
 
 # import name -> what package.xml calls it, where that differs; None: rosdep has no key
 ROSDEP = {
-    **{"av": None, "safetensors": None, "tokenizers": None},
-    **{"PIL": "python3-pil", "torch": "python3-pytorch-pip", "mujoco": "python3-mujoco-pip", "yaml": "python3-yaml"},
-    **{name: f"python3-{name}" for name in ("matplotlib", "numpy", "rich")},
+    "PIL": "python3-pil",
+    "av": None,
+    "matplotlib": "python3-matplotlib",
+    "mujoco": "python3-mujoco-pip",
+    "numpy": "python3-numpy",
+    "rich": "python3-rich",
+    "safetensors": None,
+    "tokenizers": None,
+    "torch": "python3-pytorch-pip",
+    "yaml": "python3-yaml",
 }
 PYPI = {"PIL": "pillow", "yaml": "pyyaml"}
 
@@ -44,7 +51,7 @@ def declared():
 
 def fields(text):
     """(part, type, name, comment) of every field; part counts the sections of a service."""
-    for part, section in enumerate(re.split(r"^---$", text, flags=re.M)):
+    for part, section in enumerate(re.split(r"^---$", text, flags=re.MULTILINE)):
         for line in section.splitlines():
             if line and not line.startswith("#") and "=" not in line.split("#")[0]:
                 match = FIELD.match(line)
@@ -88,7 +95,9 @@ def test_versions_agree():
         "package.xml": manifest().findtext("version"),
         "specprune_ros.__version__": specprune_ros.__version__,
         "installed metadata": metadata.version("specprune_ros"),
-        "CHANGELOG.md": re.search(r"^## \[?(\d+\.\d+\.\d+)", ROOT.joinpath("CHANGELOG.md").read_text(), re.M)[1],
+        "CHANGELOG.md": re.search(r"^## \[?(\d+\.\d+\.\d+)", ROOT.joinpath("CHANGELOG.md").read_text(), re.MULTILINE)[
+            1
+        ],
     }
     assert len(set(versions.values())) == 1, versions
 
@@ -107,7 +116,9 @@ def test_every_import_is_a_declared_dependency():
         assert key is None or key in declared(), f"package.xml does not declare {key}, which the source imports"
         if name in ROSDEP:
             distribution = PYPI.get(name, name)
-            assert re.search(rf'^ +"{distribution}>=', project, re.M), f"pyproject.toml does not declare {distribution}"
+            assert re.search(rf'^ +"{distribution}>=', project, re.MULTILINE), (
+                f"pyproject.toml does not declare {distribution}"
+            )
 
 
 @pytest.mark.parametrize("path", INTERFACES, ids=str)
@@ -134,9 +145,8 @@ def test_interface_fields_say_what_they_are(path):
 
 
 def test_the_command_is_installed():
-    (entry,) = metadata.entry_points(group="console_scripts", name="specprune") or [None]
-    assert callable(entry.load())
-    done = subprocess.run([PREFIX / "bin" / "specprune", "--help"], capture_output=True, text=True, timeout=60)
+    command = [PREFIX / "bin" / "specprune", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert {"demo", "evaluate", "bench", "train"} <= set(re.findall(r"\w+", done.stdout))
 

@@ -225,12 +225,14 @@ def test_the_last_message_is_a_stop(graph, number, task):
         bench.say(task)
         bench.until_held_because("inference")
     bench.process.signal(number)
-    assert graph.until(lambda: bench.process.popen.poll() is not None) and bench.process.wait() == 0
+    assert bench.process.wait() == 0
+    graph.until(lambda: bench.actions and stands_still(bench.actions[-1]), what="a stop")
     graph.spin(0.3)
-    last = bench.actions[-1] if bench.actions else None
-    motion = (last.translation, last.rotation)
-    assert all(getattr(part, axis) == 0.0 for part in motion for axis in "xyz")
-    assert last.gripper == GRIPPER
+    assert stands_still(bench.actions[-1]) and bench.actions[-1].gripper == GRIPPER
+
+
+def stands_still(action):
+    return all(getattr(part, axis) == 0.0 for part in (action.translation, action.rotation) for axis in "xyz")
 
 
 def test_parameters_that_cannot_be_used_end_the_start(graph):

@@ -5,6 +5,7 @@ import math
 import os
 import runpy
 import sys
+from itertools import pairwise
 from types import MappingProxyType
 from xml.etree import ElementTree
 
@@ -16,11 +17,11 @@ from properties import given
 
 pytest.importorskip("mujoco")
 
-from specprune_ros.sim import env as tabletop  # noqa: E402
-from specprune_ros.sim import gl, osc, panda, rotation, scene  # noqa: E402
-from specprune_ros.sim.env import TabletopEnv  # noqa: E402
-from specprune_ros.sim.expert import expert_action  # noqa: E402
-from specprune_ros.sim.gl import mujoco  # noqa: E402
+from specprune_ros.sim import env as tabletop
+from specprune_ros.sim import gl, osc, panda, rotation, scene
+from specprune_ros.sim.env import TabletopEnv
+from specprune_ros.sim.expert import expert_action
+from specprune_ros.sim.gl import mujoco
 
 OPEN, CLOSE = 1.0, 0.0
 TWO_TO_FOUR = {2, 3, 4}
@@ -424,7 +425,7 @@ def test_a_constant_command_moves_by_as_much_each_step_and_hold_stays(env, axis)
     env.reset(1)
     command = action(at=[axis], value=0.2)
     states = [env.step(command) for _ in range(9)]
-    for before, after in zip(states[5:], states[6:], strict=False):
+    for before, after in pairwise(states[5:]):
         moved = np.concatenate(
             [
                 after.ee_position_m - before.ee_position_m,
@@ -478,6 +479,20 @@ def test_actions_stop_at_the_workspaces_border_and_come_back_at_once(env):
     assert pushed.ee_position_m[0] == pytest.approx(0.72, abs=2e-3)
     back = [env.step(action(at=[0], value=-0.5)) for _ in range(4)][-1]
     assert back.ee_position_m[0] == pytest.approx(0.72 - 4 * 0.025, abs=5e-3)  # nothing had wound up
+
+
+def test_a_blocked_arm_does_not_leap_when_it_is_released(env):
+    env.reset(1)
+    start, joints = env.state(), env._data.qpos[env._arm].copy()
+    for _ in range(6):
+        env.step(action(at=[0, 5], value=1.0))
+        env._data.qpos[env._arm], env._data.qvel[env._arm] = joints, 0.0
+        mujoco.mj_forward(env._model, env._data)
+    released = [env.hold() for _ in range(8)]
+    for state in released:
+        assert np.linalg.norm(state.ee_position_m - start.ee_position_m) < 1.1 * osc.LEASH_M
+        assert angle(state.ee_quaternion_xyzw, start.ee_quaternion_xyzw) < 1.1 * osc.LEASH_RAD
+    assert np.linalg.norm(released[-1].ee_position_m - start.ee_position_m) > 0.9 * osc.LEASH_M
 
 
 def test_the_gripper_closes_and_opens_at_its_speed(env):

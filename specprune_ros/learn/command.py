@@ -18,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=450, help="demonstrations to record (default: 450)")
     parser.add_argument("--approaches", type=int, default=750, help="more, of their first steps only (default: 750)")
     parser.add_argument("--scattered", type=int, default=750, help="and such from anywhere over the table (default: 750)")
+    parser.add_argument("--piloted", type=int, default=100, help="and flown by the policy itself (default: 100)")
     parser.add_argument("--workers", type=int, default=2, help="processes that record demonstrations (default: 2)")
-    for name in ("vision_images", "subset_samples", "full_samples", "batch", "seed"):
+    for name in ("vision_images", "subset_samples", "piloted_samples", "full_samples", "batch", "seed"):
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=int, default=getattr(defaults, name), help=f"default: {getattr(defaults, name)}")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: CUDA where there is one")
@@ -43,16 +44,36 @@ def run(args: argparse.Namespace) -> int:
     demos.record(args.work / "demos", args.approaches, demos.APPROACH_SEED0, **short)
     demos.record(args.work / "demos", args.scattered, demos.SCATTER_SEED0, scattered=True, **short)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
-    trainer = Trainer(args.work, demos.load(args.work / "demos"), recipe, args.save_every, device)
-    if not args.no_compile:
-        trainer.compile()
+
+    def trainer() -> Trainer:
+        """From the saved state, with all demonstrations there are."""
+        made = Trainer(args.work, demos.load(args.work / "demos"), recipe, args.save_every, device)
+        if not args.no_compile:
+            made.compile()
+        return made
+
+    current = trainer()
     try:
-        for stage in STAGES[STAGES.index(trainer.stage) :]:
-            trainer.train(stage)
+        for stage in STAGES[STAGES.index(current.stage) :]:
+            if stage == "piloted":
+                _let_it_fly(current, args)
+                current = trainer()
+            current.train(stage)
     except KeyboardInterrupt:
-        trainer.save()
+        current.save()
         print(f"interrupted; state saved in {args.work}, run the same command to resume")
         return 130
-    trainer.export(args.out)
+    current.export(args.out)
     print(f"checkpoint written to {args.out}")
     return 0
+
+
+def _let_it_fly(trainer, args: argparse.Namespace) -> None:
+    """Record what the policy does by itself so far, labelled by the expert."""
+    from . import demos
+
+    pilot = args.work / "pilot"
+    if not pilot.exists():
+        trainer.export(pilot)
+    how = dict(workers=args.workers, per_file=max(1, args.piloted // 2), max_steps=PILOT_STEPS, pilot=str(pilot))
+    demos.record(args.work / "demos", args.piloted, demos.PILOT_SEED0, **how)

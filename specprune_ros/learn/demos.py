@@ -84,7 +84,13 @@ class PushNoise:
 
 
 def record(
-    out_dir, episodes: int, seed0: int = TRAINING_SEED0, workers: int = 2, per_file: int = 25, max_steps: int | None = None, scattered: bool = False,
+    out_dir,
+    episodes: int,
+    seed0: int = TRAINING_SEED0,
+    workers: int = 2,
+    per_file: int = 25,
+    max_steps: int | None = None,
+    scattered: bool = False,
     pilot: str | None = None,
 ) -> list:
     """Record ``episodes`` demonstrations of the seeds from ``seed0`` on; return the files' paths.

@@ -1,8 +1,9 @@
-"""Training in three stages, to a checkpoint in OpenVLA-OFT's layout.
+"""Training in four stages, to a checkpoint in OpenVLA-OFT's layout.
 
 1. vision: both towers, from labels the simulator gives for free (colour coverage of patches, positions of cubes).
 2. subset: decoder and head on frozen vision features of a random part of the tokens, for speed.
-3. full: the same with ALL visual tokens, so that the policy that is saved has never been adapted to pruning.
+3. piloted: the same, now also on states that the policy itself has reached and the expert has labelled (DAgger).
+4. full: the same with ALL visual tokens: what is saved has last been trained on dense passes, and pruning is new to it.
 
 The state is written every few minutes and at every interruption; running the command again resumes.
 """
@@ -31,7 +32,7 @@ from .objectives import Auxiliary, choose_subset, policy_loss, total, vision_los
 from .recipe import Recipe
 
 STATISTICS_KEY = "specprune_tabletop"
-STAGES = ("vision", "subset", "full")
+STAGES = ("vision", "subset", "piloted", "full")
 
 
 @dataclass
@@ -109,9 +110,7 @@ class Trainer:
         if stage != self.stage:
             self.stage, self.seen, self.optimizer_state = stage, 0, None
         steps = self._vision_step if stage == "vision" else self._policy_step
-        target = {"vision": self.recipe.vision_images, "subset": self.recipe.subset_samples}.get(
-            stage, self.recipe.full_samples
-        )
+        target = self.recipe.length(stage)
         optimizer = self._optimizer()
         progress = Progress(self.work / "log.jsonl", stage, target)
         saved = time.monotonic()
@@ -187,8 +186,8 @@ class Trainer:
         return optimizer
 
     def _lr(self, target: int) -> float:
-        """Linear warm-up, cosine to 3 %; the last stage starts where a cosine would be low."""
-        peak = {"vision": self.recipe.vision_lr, "subset": self.recipe.lr}.get(self.stage, self.recipe.full_lr)
+        """Linear warm-up, cosine to 3 % in every stage."""
+        peak = self.recipe.peak_lr(self.stage)
         warm = min(1.0, (self.seen + self.recipe.batch) / (self.recipe.warmup_steps * self.recipe.batch))
         return peak * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.seen / target))))
 
@@ -204,7 +203,7 @@ class Trainer:
         batch = self.data.batch(steps, self._cache().get(steps, self._features))
         views, count = self.config.views, self.recipe.subset_tokens
         subset = None
-        if self.stage == "subset":
+        if self.stage != "full":
             subset = choose_subset(batch.any_cover, views, count, generator).to(self.device)
         return policy_loss(self.model, self.aux, self.layout, batch.to(self.device), subset)
 

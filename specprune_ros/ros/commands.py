@@ -10,7 +10,7 @@ from specprune_ros.msg import Action
 from specprune_ros.ros import convert, qos
 from specprune_ros.types import Command
 
-ACKNOWLEDGE_S = 0.5
+ACKNOWLEDGE_S = 1.0
 
 
 class CommandOutput:
