@@ -190,7 +190,7 @@ def _environment() -> TabletopEnv:
     except Exception as error:  # MuJoCo's and OpenGL's errors have no common class
         raise Failure(
             f"the simulator cannot start: {error}; rendering without a display needs EGL "
-            "(Debian, Ubuntu: apt install libegl1 libegl-mesa0 libgl1-mesa-dri)"
+            "(Debian, Ubuntu: apt install libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0)"
         ) from error
 
 
