@@ -78,15 +78,19 @@ def test_damaged_weights_end_the_start_with_one_clear_line(graph, checkpoint, tm
 
 @pytest.mark.skipif(not (BUNDLED / "config.json").is_file(), reason=f"no bundled weights in {BUNDLED}")
 def test_simulator_and_policy_lift_the_named_cube(graph):
-    """Two node processes and nothing else: cameras -> pruned policy -> actions -> arm."""
+    """Two node processes and nothing else: cameras -> pruned policy -> actions -> arm.
+
+    In the simulator's time, slowed down: what the test is about must not depend on how busy the machine is.
+    """
     tasks = graph.listen(String, "/sim_node/task", qos.LATCHED)
     actions, statuses = graph.listen(Action, f"{NODE}/action"), graph.listen(PruningStatus, f"{NODE}/status")
-    graph.start(*SIM)
+    # Simulated time runs slowly, so that the verdict does not depend on how busy the machine is.
+    graph.start(*SIM, publish_clock=True, realtime_factor=0.3)
     # Gentle pruning: this is about the path from camera to arm; what pruning costs is measured by `specprune evaluate`.
-    graph.start(*POLICY, topics__instruction="/sim_node/instruction", pruning__aggressiveness=0.25)
+    graph.start(*POLICY, topics__instruction="/sim_node/instruction", pruning__aggressiveness=0.25, use_sim_time=True)
     graph.until(lambda: statuses, what="the first inference")
     verdicts = []
-    for seed in range(3):  # a good policy fails now and then
+    for seed in range(1000, 1005):  # a good policy fails now and then
         assert graph.call(ResetSim, "/sim_node/reset", ResetSim.Request(seed=seed)).success
         tasks.clear()
         graph.until(lambda: tasks, what="a verdict on the episode")
