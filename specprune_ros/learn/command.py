@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .recipe import Recipe
 
-SHORT_STEPS, PILOT_STEPS = 8, 70
+SHORT_EPISODE, PILOT_EPISODE = 8, 70  # [control periods]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     recipe = replace(Recipe(), **{k: v for k, v in vars(args).items() if k in asdict(Recipe())})
     demos.record(args.work / "demos", args.episodes, workers=args.workers)
-    short = dict(workers=args.workers, per_file=125, max_steps=SHORT_STEPS)
+    short = dict(workers=args.workers, per_file=125, max_steps=SHORT_EPISODE)
     demos.record(args.work / "demos", args.approaches, demos.APPROACH_SEED0, **short)
     demos.record(args.work / "demos", args.scattered, demos.SCATTER_SEED0, scattered=True, **short)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
@@ -75,5 +75,5 @@ def _let_it_fly(trainer, args: argparse.Namespace) -> None:
     pilot = args.work / "pilot"
     if not pilot.exists():
         trainer.export(pilot)
-    how = dict(workers=args.workers, per_file=max(1, args.piloted // 2), max_steps=PILOT_STEPS, pilot=str(pilot))
+    how = dict(workers=args.workers, per_file=max(1, args.piloted // 2), max_steps=PILOT_EPISODE, pilot=str(pilot))
     demos.record(args.work / "demos", args.piloted, demos.PILOT_SEED0, **how)

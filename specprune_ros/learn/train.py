@@ -24,7 +24,7 @@ from ..model.checkpoint import save_checkpoint
 from ..model.config import model_config
 from ..model.prompt import PromptEncoder
 from ..model.small import POLICY_CONFIG, tokenizer_json
-from ..model.statistics import Statistics, _bounds
+from ..model.statistics import Statistics, bounds_of
 from ..model.vla import Vla
 from ..prune.layout import Layout
 from .dataset import Dataset, FeatureCache, image_floats, statistics_of
@@ -249,7 +249,7 @@ def initialise(model: Vla) -> None:
 
 def _statistics(table: dict) -> Statistics:
     entry = table[STATISTICS_KEY]
-    return Statistics(STATISTICS_KEY, _bounds(entry["action"]), _bounds(entry["proprio"]))
+    return Statistics(STATISTICS_KEY, bounds_of(entry["action"]), bounds_of(entry["proprio"]))
 
 
 def _prompt_encoder(config) -> PromptEncoder:

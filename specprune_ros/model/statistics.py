@@ -52,7 +52,8 @@ class Statistics:
         return self.action.decode(np.asarray(actions, np.float64))
 
 
-def _bounds(entry: dict) -> Bounds:
+def bounds_of(entry: dict) -> Bounds:
+    """Bounds of one entry of `dataset_statistics.json`: q01, q99 and, where it has one, the mask."""
     q01, q99 = (np.asarray(entry[name], np.float64) for name in ("q01", "q99"))
     return Bounds(q01, q99, np.asarray(entry.get("mask", np.ones(q01.shape)), bool))
 
@@ -71,4 +72,4 @@ def read_statistics(folder: Path, key: str = "") -> Statistics:
     if chosen is None:
         raise ValueError(f"{file}: has statistics for {', '.join(table)}; none is {key!r}; name one of them")
     entry = table[chosen]
-    return Statistics(chosen, _bounds(entry["action"]), _bounds(entry["proprio"]) if "proprio" in entry else None)
+    return Statistics(chosen, bounds_of(entry["action"]), bounds_of(entry["proprio"]) if "proprio" in entry else None)
