@@ -18,9 +18,8 @@ SOURCES := $(shell find $(FOLDERS) -name __pycache__ -prune -o -print) CMakeList
 
 .PHONY: demo test venv clean help
 
-# 0.25: the bundled policy loses too much at the default of 0.5 (README, "What pruning costs and brings").
 demo: venv  ## five episodes of the simulated tabletop over ROS 2; results in report/
-	@$(VENV)/bin/specprune demo --report report --set pruning.aggressiveness=0.25 $(ARGS)
+	@$(VENV)/bin/specprune demo --report report $(ARGS)
 
 test: venv  ## the whole test suite, on the installed package
 	@$(VENV)/bin/pytest $(ARGS)

@@ -12,8 +12,8 @@ class Recipe:
     batch: int = 8
     vision_images: int = 20_000
     subset_samples: int = 46_000
-    piloted_samples: int = 6_000
-    full_samples: int = 5_200
+    piloted_samples: int = 36_000
+    full_samples: int = 3_000
     subset_tokens: int = 48
     """Visual tokens per view in the second and third stage; the last sees all of them."""
     stride: int = 2
@@ -24,8 +24,8 @@ class Recipe:
     """Share of the steps that a policy flew and the expert labelled (DAgger); 0 while there are none."""
     vision_lr: float = 1.5e-3
     subset_lr: float = 8e-4
-    piloted_lr: float = 2.5e-4
-    full_lr: float = 3e-4
+    piloted_lr: float = 5e-4
+    full_lr: float = 2e-4
     weight_decay: float = 0.01
     warmup_steps: int = 200
     ema: float = 0.999

@@ -204,7 +204,7 @@ class Trainer:
         views, count = self.config.views, self.recipe.subset_tokens
         subset = None
         if self.stage != "full":
-            subset = choose_subset(batch.any_cover, views, count, generator).to(self.device)
+            subset = choose_subset(batch.cover, batch.any_cover, views, count, generator).to(self.device)
         return policy_loss(self.model, self.aux, self.layout, batch.to(self.device), subset)
 
     def _cache(self) -> FeatureCache:
