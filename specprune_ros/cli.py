@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "demo": ("specprune_ros.ros.demo", "Run the closed loop over real ROS 2 and write a report folder."),
     "evaluate": ("specprune_ros.eval.evaluate", "Success on paired seeds: dense, static, static_dynamic, full."),
     "bench": ("specprune_ros.eval.bench", "Latency of dense against pruned inference, side by side in one run."),
+    "checkpoint": ("specprune_ros.eval.checkpoint_command", "Inspect or verify an OpenVLA-OFT style checkpoint."),
     "train": ("specprune_ros.learn.command", "Regenerate the bundled policy from scripted demonstrations."),
 }
 """Subcommand -> (module with add_arguments(parser) and run(args) -> int, summary)."""

@@ -146,10 +146,58 @@ class Pruning:
 
 @dataclass(frozen=True)
 class ActionScale:
-    """What one action unit is worth on this robot."""
+    """What the policy's numbers mean on this robot."""
 
     scale_translation: float = param(0.05, "Translation of one action unit per control period", unit="m", bounds=(1e-4, 0.2), live=False)
     scale_rotation: float = param(0.5, "Rotation of one action unit per control period", unit="rad", bounds=(1e-3, 3.2), live=False)
+    frame: str = param("base", "Frame of translation and rotation: the robot's base, or the end effector at the moment of the command", choices=("base", "ee"), live=False)
+    rotation: str = param("axis_angle", "Rotation dimensions: axis-angle vector, or roll, pitch, yaw about fixed axes", choices=("axis_angle", "rpy"), live=False)
+    gripper: str = param("open_is_one", "Gripper dimension: 0 closed .. 1 open, or 0 open .. 1 closed", choices=("open_is_one", "open_is_zero"), live=False)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be commanded, in the order in which it is applied. The defaults are for a first day on a real arm."""
+
+    step_translation: float = param(0.05, "Longest translation in one control period", unit="m", bounds=(0.0, 0.2))
+    step_rotation: float = param(0.5, "Largest rotation in one control period", unit="rad", bounds=(0.0, 3.2))
+    linear_speed: float = param(0.1, "Highest translational speed", unit="m/s", bounds=(0.0, 3.0))
+    angular_speed: float = param(0.5, "Highest rotational speed", unit="rad/s", bounds=(0.0, 20.0))
+    linear_acceleration: float = param(2.0, "Largest change of the translational velocity", unit="m/s^2", bounds=(0.01, 1000.0))
+    angular_acceleration: float = param(10.0, "Largest change of the rotational velocity", unit="rad/s^2", bounds=(0.01, 10000.0))
+    workspace_min: tuple = param((0.2, -0.5, 0.0), "Lowest x, y, z of the end effector in the base frame", unit="m", bounds=(-5.0, 5.0))
+    workspace_max: tuple = param((0.8, 0.5, 0.8), "Highest x, y, z of the end effector in the base frame", unit="m", bounds=(-5.0, 5.0))
+
+
+@dataclass(frozen=True)
+class Safety:
+    """Arming, and what happens when commands stop."""
+
+    auto_arm: bool = param(False, "Arm without being asked, as soon as nothing speaks against it: for simulations only", live=False)
+    hold_timeout: float = param(2.0, "Holding longer than this while armed disarms; 0: never", unit="s", bounds=(0.0, 3600.0))
+    stop_cycles: int = param(3, "Messages of no motion that are sent when commands stop, before silence", unit="periods", bounds=(1, 100))
+
+
+@dataclass(frozen=True)
+class RealTime:
+    """What the process asks of the operating system; what is refused is reported and not needed."""
+
+    priority: int = param(0, "SCHED_FIFO priority of the control thread; 0: ordinary scheduling", bounds=(0, 98), live=False)
+    lock_memory: bool = param(False, "Keep the process in memory (mlockall)", live=False)
+
+
+@dataclass(frozen=True)
+class Output:
+    """How commands leave the node."""
+
+    interface: str = param("action", "specprune_ros/Action, MoveIt Servo's TwistStamped, or an absolute target PoseStamped (CRISP)", choices=("action", "servo_twist", "target_pose"), live=False)
+    switch_servo: bool = param(True, "Switch MoveIt Servo to twist commands when armed, and obey its status; needs moveit_msgs", live=False)
+    leash_translation: float = param(0.05, "Farthest that a target pose may be from the measured one", unit="m", bounds=(0.001, 0.5))
+    leash_rotation: float = param(0.3, "Largest angle between a target pose and the measured one", unit="rad", bounds=(0.01, 3.1))
+    gripper: str = param("auto", "Gripper of servo_twist and target_pose: GripperCommand action, a topic, or none; auto: the action where control_msgs is installed, else the topic", choices=("auto", "action", "topic", "none"), live=False)
+    gripper_width: float = param(0.04, "Position of the open gripper in a gripper command: half its width on a Franka", unit="m", bounds=(0.001, 0.5), live=False)
+    gripper_effort: float = param(20.0, "Largest effort of a gripper command", unit="N", bounds=(0.0, 200.0), live=False)
+    gripper_hysteresis: float = param(0.1, "A gripper command changes only when the wanted opening is this far beyond the middle", bounds=(0.0, 0.49))
 
 
 @dataclass(frozen=True)
@@ -174,6 +222,11 @@ class Topics:
     robot_description: str = param("/robot_description", "URDF, for forward kinematics when motion comes from joints", live=False)
     instruction: str = param("~/instruction", "std_msgs/String that sets the instruction", live=False)
     action: str = param("~/action", "specprune_ros/Action out", live=False)
+    servo_twist: str = param("/servo_node/delta_twist_cmds", "geometry_msgs/TwistStamped out, for MoveIt Servo", live=False)
+    servo_node: str = param("/servo_node", "MoveIt Servo's node: its command type service and its status", live=False)
+    target_pose: str = param("/target_pose", "geometry_msgs/PoseStamped out, for a Cartesian impedance controller", live=False)
+    gripper_action: str = param("/franka_gripper/gripper_action", "control_msgs/action/GripperCommand server", live=False)
+    gripper: str = param("~/gripper", "std_msgs/Float64 out, gripper position on change, where no action server is used", unit="m", live=False)
     chunk: str = param("~/chunk", "specprune_ros/ActionChunk out", live=False)
     status: str = param("~/status", "specprune_ros/PruningStatus out", live=False)
     debug_image: str = param("~/debug_image", "sensor_msgs/Image with the kept tokens of all views", live=False)
@@ -193,9 +246,16 @@ class Robot:
 class Policy:
     """Which policy runs and how."""
 
-    checkpoint: str = param("", "Folder of an OpenVLA-OFT style checkpoint; empty: the bundled policy", live=False)
+    checkpoint: str = param("", "Folder or Hugging Face hub id of an OpenVLA-OFT style checkpoint; empty: the bundled policy", live=False)
     device: str = param("auto", "Where the model runs", choices=("auto", "cpu", "cuda"), live=False)
     dtype: str = param("auto", "Arithmetic of the model; auto: bf16 where the machine is fast at it", choices=("auto", "bf16", "fp32"), live=False)
+    engine: str = param("auto", "How passes run; auto: captured CUDA graphs on a GPU, eager elsewhere", choices=("auto", "eager", "graph"), live=False)
+    unnorm_key: str = param("", "Dataset in dataset_statistics.json to normalise with; empty: the only one", live=False)
+    views: int = param(0, "Cameras the policy was trained with; 0: as the checkpoint says, else 2", bounds=(0, 8), live=False)
+    proprio: str = param("auto", "Whether the policy takes a proprio token; auto: as the checkpoint's files say", choices=("auto", "on", "off"), live=False)
+    center_crop: str = param("auto", "Crop to the middle 90 % of the area; auto: as the checkpoint says, else on", choices=("auto", "on", "off"), live=False)
+    chunk_steps: int = param(0, "Actions in a chunk; 0: as the checkpoint says, else 8", bounds=(0, 256), live=False)
+    normalisation: str = param("auto", "Bounds of actions and proprio: q01..q99 or min..max; auto: as the checkpoint says, else quantiles", choices=("auto", "quantiles", "min_max"), live=False)
     compile: bool = param(False, "torch.compile the stages (slower start)", live=False)
     threads: int = param(0, "CPU threads of the model; 0: half of the cores, the rest is for control, DDS and drivers", bounds=(0, 256), live=False)
 
@@ -206,9 +266,14 @@ class Config:
 
     instruction: str = param("", "What the robot should do; empty: wait for the topic")
     debug_image: bool = param(True, "Publish the debug image")
+    auto_activate: bool = param(True, "Configure and activate without being asked; false: wait for a lifecycle manager", live=False)
     pruning: Pruning = field(default_factory=Pruning)
     control: Control = field(default_factory=Control)
     action: ActionScale = field(default_factory=ActionScale)
+    limits: Limits = field(default_factory=Limits)
+    safety: Safety = field(default_factory=Safety)
+    output: Output = field(default_factory=Output)
+    realtime: RealTime = field(default_factory=RealTime)
     policy: Policy = field(default_factory=Policy)
     topics: Topics = field(default_factory=Topics)
     robot: Robot = field(default_factory=Robot)
@@ -247,6 +312,13 @@ def rules(config: Config) -> None:
             raise ConfigError(
                 f"pruning.controller.exit_{axis}: {leave} is below enter_{axis} ({enter}); the mode would flicker"
             )
+    limits = config.limits
+    for name in ("workspace_min", "workspace_max"):
+        if len(getattr(limits, name)) != 3:
+            raise ConfigError(f"limits.{name}: {list(getattr(limits, name))} has not the three numbers x, y, z")
+    for axis, low, high in zip("xyz", limits.workspace_min, limits.workspace_max, strict=True):
+        if low >= high:
+            raise ConfigError(f"limits.workspace_max: {axis} {high} is not above limits.workspace_min ({low})")
     if not config.topics.images:
         raise ConfigError("topics.images: the list is empty; give one image topic per view")
 

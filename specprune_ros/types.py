@@ -82,6 +82,10 @@ class ActionChunk:
     instruction: str
 
 
+STAGES = ("preprocess", "vision", "selection", "decoder", "head")
+"""What an inference spends its time on, in order; selection is not part of decoder."""
+
+
 @dataclass(frozen=True)
 class PruningReport:
     """How one inference spent its visual tokens and its time. Per-view tuples follow the view order."""
@@ -100,7 +104,7 @@ class PruningReport:
     frame_offset: int
     reused_global: bool
     stage_ms: dict[str, float]
-    """preprocess, vision, selection, decoder, head, total [ms]; selection is not part of decoder."""
+    """[ms] of every one of `STAGES`, and `total`."""
     layer_lengths: tuple[int, ...]
     """Tokens of all kinds that each decoder layer processed."""
     kept: np.ndarray
@@ -146,13 +150,35 @@ class InferenceResult:
 
 
 @dataclass(frozen=True)
-class Command:
-    """One control period's action.
+class ChunkStep:
+    """The step of a chunk that belongs to the present, as the policy meant it.
 
     action: (7,) float64 in action units as in ActionChunk; step: index into the chunk; chunk_age: since its observation [s].
     """
 
     action: np.ndarray
+    chunk_id: int
+    step: int
+    chunk_age: float
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """What the end effector is to do within one control period, in the robot's base frame.
+
+    translation_m: (3,) float64 [m]; rotation_rad: (3,) float64 axis-angle [rad]; gripper: wanted opening, 0 closed .. 1 open.
+    """
+
+    translation_m: np.ndarray
+    rotation_rad: np.ndarray
+    gripper: float
+
+
+@dataclass(frozen=True)
+class Command:
+    """One control period's motion, after all limits; step and chunk_age as in ChunkStep."""
+
+    displacement: Displacement
     chunk_id: int
     step: int
     chunk_age: float

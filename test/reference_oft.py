@@ -10,14 +10,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 def tensors_of(folder: Path) -> dict:
     state = {}
     for path in folder.glob("*.safetensors"):
         state |= load_file(path)
     for part in ("action_head", "proprio_projector"):
-        (path,) = folder.glob(f"{part}--*.pt")
-        state |= {f"{part}.{k}": v for k, v in torch.load(path, weights_only=True).items()}
+        for path in folder.glob(f"{part}--*.pt"):
+            state |= {f"{part}.{k.replace('module.', '')}": v for k, v in torch.load(path, weights_only=True).items()}
     return {name: tensor.double() for name, tensor in state.items()}
 
 
@@ -90,55 +92,76 @@ def rotate(x, positions, theta):
 
 
 class Reference:
-    """The model of a checkpoint folder. `decode` takes a hook that may forbid tokens as keys after each layer."""
+    """The model of a checkpoint folder. `decode` takes a hook that may forbid tokens as keys after each layer.
 
-    def __init__(self, folder: Path):
-        self.s = tensors_of(folder)
+    towers: sizes by timm id, for checkpoints that do not carry them; steps: actions in a chunk.
+    """
+
+    def __init__(self, folder: Path, towers=None, steps=8):
+        self.s, self.steps = tensors_of(folder), steps
         config = json.loads((folder / "config.json").read_text())
-        self.text, self.own = config["text_config"], config["specprune"]
-        self.towers = [self.own["towers"][name] for name in config["timm_model_ids"]]
+        self.text = config["text_config"]
+        self.eps = self.text.get("rms_norm_eps", 1e-6)
+        towers = towers or config["specprune"]["towers"]
+        self.towers = [towers[name] for name in config["timm_model_ids"]]
+        self.pixels = [((0.5,) * 3,) * 2 if "siglip" in name else IMAGENET for name in config["timm_model_ids"]]
+        if (file := folder / "preprocessor_config.json").exists():
+            given = json.loads(file.read_text())
+            self.pixels = list(zip(given["means"], given["stds"], strict=True))
 
     def encode(self, images):
         """(V, 3, 224, 224) in [0, 1] -> (V * 256, width)."""
-        stats = [((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5,) * 3, (0.5,) * 3)]
         views = []
         for image in images.double():
             parts = [
                 tower(self.s, f"vision_backbone.{name}.", dims, image, *stat)
-                for name, dims, stat in zip(("featurizer", "fused_featurizer"), self.towers, stats, strict=True)
+                for name, dims, stat in zip(("featurizer", "fused_featurizer"), self.towers, self.pixels, strict=False)
             ]
             x = torch.cat(parts, -1)
-            x = gelu(linear(self.s, "projector.fc1", x))
-            views.append(linear(self.s, "projector.fc3", gelu(linear(self.s, "projector.fc2", x))))
+            x = linear(self.s, "projector.fc2", gelu(linear(self.s, "projector.fc1", x)))
+            views.append(x if len(parts) == 1 else linear(self.s, "projector.fc3", gelu(x)))
         return torch.cat(views)
 
     def assemble(self, visual, proprio, ids):
         words = self.s["language_model.model.embed_tokens.weight"][torch.tensor([*ids, 2])]
-        state = linear(self.s, "proprio_projector.fc2", gelu(linear(self.s, "proprio_projector.fc1", proprio.double())))
-        blank = torch.zeros(56, words.shape[1]).double()
-        return torch.cat([words[:1], visual, state[None], words[1:-1], blank, words[-1:]])
+        state = []
+        if proprio is not None:
+            state = [
+                linear(
+                    self.s, "proprio_projector.fc2", gelu(linear(self.s, "proprio_projector.fc1", proprio.double()))
+                )[None]
+            ]
+        blank = torch.zeros(7 * self.steps, words.shape[1]).double()
+        return torch.cat([words[:1], visual, *state, words[1:-1], blank, words[-1:]])
 
     def decode(self, x, after=None):
         """(L, width) -> (L, width) before the final norm. after(layer, probabilities (heads, L, L), allowed) -> allowed."""
         heads = self.text["num_attention_heads"]
+        groups = self.text.get("num_key_value_heads", heads)
         allowed = torch.ones(len(x), dtype=torch.bool)
         for i in range(self.text["num_hidden_layers"]):
             p = f"language_model.model.layers.{i}."
-            h = rms(x, self.s[p + "input_layernorm.weight"], 1e-6)
-            q, k, v = (split_heads(linear(self.s, p + f"self_attn.{n}_proj", h), heads) for n in "qkv")
+            h = rms(x, self.s[p + "input_layernorm.weight"], self.eps)
+            counts = {"q": heads, "k": groups, "v": groups}
+            q, k, v = (split_heads(linear(self.s, p + f"self_attn.{n}_proj", h), counts[n]) for n in "qkv")
             q, k = rotate(q, range(len(x)), 10000.0), rotate(k, range(len(x)), 10000.0)
+            k, v = (torch.stack([each[head * groups // heads] for head in range(heads)]) for each in (k, v))
             out, probabilities = attend(q, k, v, allowed)
             x = x + linear(self.s, p + "self_attn.o_proj", out)
-            h = rms(x, self.s[p + "post_attention_layernorm.weight"], 1e-6)
+            h = rms(x, self.s[p + "post_attention_layernorm.weight"], self.eps)
             gate = linear(self.s, p + "mlp.gate_proj", h)
-            x = x + linear(self.s, p + "mlp.down_proj", gate / (1 + torch.exp(-gate)) * linear(self.s, p + "mlp.up_proj", h))
+            x = x + linear(
+                self.s, p + "mlp.down_proj", gate / (1 + torch.exp(-gate)) * linear(self.s, p + "mlp.up_proj", h)
+            )
             if after:
                 allowed = after(i + 1, probabilities, allowed)
         return x
 
     def act(self, x):
-        """States of the whole sequence -> (8, 7) normalised actions; reads 56 states from one before the placeholders."""
-        states = rms(x, self.s["language_model.model.norm.weight"], 1e-6)[-58:-2].view(8, -1)
+        """States of the whole sequence -> (steps, 7) normalised actions; reads 7 * steps states from one before the placeholders."""
+        states = rms(x, self.s["language_model.model.norm.weight"], self.eps)[-7 * self.steps - 2 : -2].view(
+            self.steps, -1
+        )
         m = "action_head.model."
         h = layer_norm(states, self.s[m + "layer_norm1.weight"], self.s[m + "layer_norm1.bias"], 1e-5)
         h = linear(self.s, m + "fc1", h).clamp(min=0)

@@ -19,11 +19,15 @@ from sensor_msgs.msg import Image, JointState
 
 from specprune_ros.config import Topics
 from specprune_ros.ros import convert, qos
+from specprune_ros.sim.settings import SIMULATION
 
 ARM = [f"fr3_joint{i}" for i in range(1, 8)]
 FINGERS = ["fr3_finger_joint1", "fr3_finger_joint2"]
 POSTURE_RAD = (0.0, 0.0, 0.0, -2.2, 0.0, 2.2, 0.8)
 STUB = Path(__file__).with_name("stub_policy_node.py")
+SIMULATED = {name.replace(".", "__"): value for name, value in SIMULATION.items()}
+"""Wide limits, armed by itself: for tests that are about something else."""
+
 PATIENCE_S = 90.0
 """Only ever spent on a machine that is busy with other things: conditions are met in a second or two."""
 _numbers = itertools.count(os.getpid())
@@ -93,7 +97,7 @@ class Graph:
         return self.processes[-1]
 
     def start_stub(self, **parameters):
-        return self.start(str(STUB), **parameters)
+        return self.start(str(STUB), **{**SIMULATED, **parameters})
 
     def listen(self, kind, topic, profile=qos.EVENTS):
         """A list that grows by every message."""

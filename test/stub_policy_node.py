@@ -22,6 +22,9 @@ class StubPolicy:
     chunk_steps = 8
     patch_grid = (16, 16)
 
+    def idle(self):
+        return False
+
     def infer(self, request, config):
         task = request.observation.instruction
         if task == "raise":

@@ -14,7 +14,7 @@ from specprune_ros.eval.variants import parse_names, variant
 from specprune_ros.types import BadInput
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["demo", "--help"], ["evaluate", "--help"], ["bench", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in ("demo", "evaluate", "bench", "checkpoint"))])
 def test_help_is_there_without_torch_mujoco_or_ros(argv):
     code = (
         "import sys\nfrom specprune_ros import cli\n"
@@ -36,7 +36,7 @@ def test_every_subcommand_has_help(capsys):
 
 
 def test_results_can_be_written_as_json():
-    for name in ("demo", "evaluate", "bench"):
+    for name in ("demo", "evaluate", "bench", "checkpoint"):
         with pytest.raises(SystemExit):
             cli.main([name, "--json"])  # the option exists and wants a file
 

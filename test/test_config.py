@@ -33,9 +33,15 @@ def test_bounds_are_inclusive_and_held(parameter):
     for bound, outward in ((low, -1), (high, 1)):
         if bound is None:
             continue
-        assert parameter.check(kind(bound)) == bound
+        inside, outside = (_as(parameter.default, kind, value) for value in (bound, bound + outward))
+        assert parameter.check(inside) == inside
         with pytest.raises(ConfigError, match=f"{parameter.name}: .* is out of range; give a number"):
-            parameter.check(kind(bound + outward))
+            parameter.check(outside)
+
+
+def _as(default, kind, value):
+    """`value` in the parameter's type: for a list, in its last place."""
+    return (*default[:-1], float(value)) if kind is tuple else kind(value)
 
 
 def test_the_papers_constants_are_the_defaults():

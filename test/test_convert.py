@@ -10,9 +10,8 @@ pytest.importorskip("rclpy")
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import Image, JointState
 
-from specprune_ros.config import ActionScale
 from specprune_ros.ros import convert
-from specprune_ros.types import ActionChunk, BadInput, Command, EndEffector, Mode, Motion, PruningReport
+from specprune_ros.types import ActionChunk, BadInput, Command, Displacement, EndEffector, Mode, Motion, PruningReport
 
 TOPIC = "/camera/wrist/color/image_raw"
 STAMP = convert.header(12_000_000_345, "fr3_link0")
@@ -150,14 +149,23 @@ def test_proprio_is_what_the_policy_was_trained_on():
         np.testing.assert_array_equal(ours, env.proprio())
 
 
-def test_actions_are_metres_and_radians_and_come_back_as_units():
-    scale = ActionScale(scale_translation=0.05, scale_rotation=0.5)
-    units = np.array([1.0, -0.5, 0.25, 0.1, -1.0, 0.0, 0.75])
-    message = convert.command(Command(units, chunk_id=9, step=3, chunk_age=0.1), scale, 0.05, STAMP)
+MOTION = Displacement(np.array([0.05, -0.025, 0.0125]), np.array([0.05, -0.5, 0.0]), 0.75)
+
+
+def test_commands_go_out_and_come_back():
+    message = convert.command(Command(MOTION, chunk_id=9, step=3, chunk_age=0.1), 0.05, STAMP)
     assert (message.translation.x, message.translation.y) == (0.05, -0.025)
     assert (message.rotation.x, message.rotation.y) == (0.05, -0.5)
     assert (message.gripper, message.period, message.chunk_id, message.step) == (0.75, 0.05, 9, 3)
-    np.testing.assert_allclose(convert.action_units(message, scale, 0.05, "fr3_link0", "/a"), units, rtol=1e-15)
+    back = convert.displacement(message, 0.05, "fr3_link0", "/a")
+    np.testing.assert_array_equal(back.translation_m, MOTION.translation_m)
+    np.testing.assert_array_equal(back.rotation_rad, MOTION.rotation_rad)
+    assert back.gripper == MOTION.gripper
+
+
+def test_twists_carry_velocities():
+    message = convert.twist(np.array([0.1, 0.2, 0.3]), np.array([1.0, 2.0, 3.0]), STAMP)
+    assert (message.twist.linear.y, message.twist.angular.z, message.header.frame_id) == (0.2, 3.0, "fr3_link0")
 
 
 @pytest.mark.parametrize("part", ["x", "gripper"])
@@ -165,32 +173,30 @@ def test_actions_that_are_not_finite_are_refused(part):
     message = convert.stop(0.5, 0.05, STAMP)
     setattr(message if part == "gripper" else message.rotation, part, math.nan)
     with pytest.raises(BadInput, match="/a: the action is not finite"):
-        convert.action_units(message, ActionScale(), 0.05, "fr3_link0", "/a")
+        convert.displacement(message, 0.05, "fr3_link0", "/a")
 
 
 def test_actions_for_another_period_or_frame_are_refused():
     message = convert.stop(0.5, 0.1, STAMP)
     with pytest.raises(BadInput, match="/a: the action is for 0.1 s, expected 0.05 s"):
-        convert.action_units(message, ActionScale(), 0.05, "fr3_link0", "/a")
+        convert.displacement(message, 0.05, "fr3_link0", "/a")
     with pytest.raises(BadInput, match="/a: the action is in frame 'fr3_link0', expected 'base'"):
-        convert.action_units(message, ActionScale(), 0.1, "base", "/a")
+        convert.displacement(message, 0.1, "base", "/a")
 
 
 def test_a_stop_moves_nothing_and_keeps_the_gripper():
-    message = convert.stop(0.25, 0.05, STAMP)
-    units = convert.action_units(message, ActionScale(), 0.05, "fr3_link0", "/a")
-    np.testing.assert_array_equal(units, [0, 0, 0, 0, 0, 0, 0.25])
+    motion = convert.displacement(convert.stop(0.25, 0.05, STAMP), 0.05, "fr3_link0", "/a")
+    assert not motion.translation_m.any() and not motion.rotation_rad.any() and motion.gripper == 0.25
 
 
 def test_a_chunk_names_the_time_of_every_step():
-    actions = np.linspace(-1, 1, 21).reshape(3, 7)
-    predicted = ActionChunk(4, 1_970_000_000, actions, Mode.COARSE, "pick up the red cube")
-    message = convert.chunk(predicted, ActionScale(), 0.05, "fr3_link0")
+    predicted = ActionChunk(4, 1_970_000_000, np.zeros((3, 7)), Mode.COARSE, "pick up the red cube")
+    message = convert.chunk(predicted, [MOTION] * 3, 0.05, "fr3_link0")
     assert (message.chunk_id, message.mode, message.instruction) == (4, "coarse", "pick up the red cube")
     stamps = [convert.stamp_ns(step.header, "/chunk") for step in message.actions]
     assert stamps == [1_970_000_000, 2_020_000_000, 2_070_000_000]
     assert [step.step for step in message.actions] == [0, 1, 2]
-    assert message.actions[2].gripper == 1.0
+    assert message.actions[2].gripper == 0.75
 
 
 def report(**changes):

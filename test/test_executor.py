@@ -1,4 +1,4 @@
-"""Chunk executor and limits: steps match time, seams are smooth, nothing non-finite or out of range gets out."""
+"""Chunk executor: steps match time, seams are smooth, nothing non-finite gets out."""
 
 import math
 from dataclasses import replace
@@ -10,8 +10,7 @@ from properties import given
 
 from specprune_ros.config import Control
 from specprune_ros.control.executor import ChunkExecutor
-from specprune_ros.control.limits import check_action
-from specprune_ros.types import ActionChunk, BadInput, Command, Hold, Mode
+from specprune_ros.types import ActionChunk, BadInput, ChunkStep, Hold, Mode
 
 PERIOD = 50_000_000
 CONTROL = Control()
@@ -81,7 +80,7 @@ def test_a_stamp_ahead_of_the_clock_starts_at_step_0():
 def test_old_chunks_are_not_executed():
     executor = ChunkExecutor(PERIOD)
     executor.accept(numbered(0, steps=100, chunk_id=12), 0)
-    assert isinstance(executor.command(20 * PERIOD, CONTROL), Command)
+    assert isinstance(executor.command(20 * PERIOD, CONTROL), ChunkStep)
     held = executor.command(24 * PERIOD, CONTROL)
     assert "action chunk 12 is 1.20 s old (limit 1.00 s)" in held.reason and "chunk_timeout" in held.reason
     assert executor.remaining_steps(24 * PERIOD, CONTROL) == 0
@@ -159,7 +158,7 @@ def test_chunks_are_never_written_to():
     executor.accept(first, 0)
     executor.command(0, CONTROL)
     executor.accept(second, PERIOD)
-    assert isinstance(executor.command(PERIOD, CONTROL), Command)
+    assert isinstance(executor.command(PERIOD, CONTROL), ChunkStep)
 
 
 def test_remaining_steps_count_what_is_still_to_be_commanded():
@@ -189,7 +188,7 @@ def test_steps_beyond_the_chunk_timeout_do_not_count():
     executor.command(0, control)
     assert executor.remaining_steps(0, control) == 4
     outs = [executor.command(i * PERIOD, control) for i in range(1, 6)]
-    assert [isinstance(out, Command) for out in outs] == [True] * 4 + [False]
+    assert [isinstance(out, ChunkStep) for out in outs] == [True] * 4 + [False]
 
 
 def test_drop_keeps_what_has_just_arrived_and_clear_does_not():
@@ -230,7 +229,7 @@ ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
     st.integers(0, 5),
 )
 def test_nothing_bad_gets_out(events, blend):
-    """Any chunks, any timing: what passes executor and limits is finite and in range."""
+    """Any chunks, any timing: what leaves the executor is finite."""
     control = replace(CONTROL, blend_steps=blend)
     executor = ChunkExecutor(PERIOD)
     now = 0
@@ -242,36 +241,5 @@ def test_nothing_bad_gets_out(events, blend):
         for _ in range(wait + 1):
             out = executor.command(now, control)
             now += PERIOD
-            if isinstance(out, Command):
+            if isinstance(out, ChunkStep):
                 assert np.isfinite(out.action).all()
-                action, _reasons = check_action(out.action)
-                assert np.abs(action[:6]).max() <= 1 and 0 <= action[6] <= 1
-
-
-@given(st.lists(ANY_FLOAT, min_size=7, max_size=7))
-def test_limits_clip_and_say_so(values):
-    action = np.array(values)
-    if not np.isfinite(action).all():
-        with pytest.raises(BadInput, match="action is not finite"):
-            check_action(action)
-        return
-    limited, reasons = check_action(action)
-    expected = [min(1.0, max(-1.0, v)) for v in values[:6]] + [min(1.0, max(0.0, values[6]))]
-    assert limited.tolist() == expected
-    assert bool(reasons) == (limited.tolist() != values)
-
-
-def test_limits_name_the_thing_the_value_and_the_remedy():
-    _, reasons = check_action(np.array([0, 0, 1.5, 0, 0, 0, -0.2]))
-    assert reasons == ("out of range: dz 1.500 -> 1, gripper -0.200 -> 0",)
-    with pytest.raises(BadInput, match=r"not finite \(dy nan, gripper inf\); check the policy's weights and inputs"):
-        check_action(np.array([0, math.nan, 0, 0, 0, 0, math.inf]))
-    with pytest.raises(BadInput, match=r"shape \(6,\), expected \(7,\)"):
-        check_action(np.zeros(6))
-
-
-def test_more_limits_join_in_order():
-    halve = lambda action: (action / 2, "halved")  # noqa: E731
-    shift = lambda action: (action + 1, None)  # noqa: E731
-    action, reasons = check_action(np.full(7, 0.5), (halve, shift, halve))
-    assert action.tolist() == [0.625] * 7 and reasons == ("halved", "halved")

@@ -19,17 +19,18 @@ ANYTHING_BUT_ROS = None
 WALL = {
     "types": (NUMERICS, set()),
     "config": (NUMERICS, {"types"}),
-    "observe": (NUMERICS, {"types", "config"}),
-    "control": (NUMERICS, {"types", "config", "observe", "prune.controller"}),
+    "rotation": (NUMERICS, set()),
+    "observe": (NUMERICS, {"types", "config", "rotation"}),
+    "control": (NUMERICS, {"types", "config", "rotation", "observe", "prune.controller"}),
     "prune": (TORCH, {"types", "config"}),
     "model": (TORCH, {"types", "config", "prune"}),
     "infer": (TORCH, {"types", "config", "observe", "prune", "model"}),
-    "sim": (SIM, {"types", "config"}),
-    "learn": (ANYTHING_BUT_ROS, {"types", "config", "observe", "control", "prune", "model", "infer", "sim", "eval"}),
-    "eval": (ANYTHING_BUT_ROS, {"types", "config", "observe", "control", "prune", "model", "infer", "sim", "learn"}),
+    "sim": (SIM, {"types", "config", "rotation"}),
+    "learn": (ANYTHING_BUT_ROS, {"types", "config", "rotation", "observe", "control", "prune", "model", "infer", "sim", "eval"}),
+    "eval": (ANYTHING_BUT_ROS, {"types", "config", "rotation", "observe", "control", "prune", "model", "infer", "sim", "learn"}),
 }
 # Imports that are allowed inside a function, where they cost nothing to those who do not call it.
-LAZY = {"observe.kinematics": {"mujoco"}}
+LAZY = {"observe.kinematics": {"mujoco"}, "model.hub": {"huggingface_hub"}}
 # prune.controller is called from control/: it must stay free of torch.
 LIGHT = {"prune.controller": (NUMERICS, {"types", "config"})}
 ROS_SUFFIXES = ("_msgs", "_srvs", "_interfaces")

@@ -32,7 +32,7 @@ class Rig:
     def __init__(self, config=CONFIG, **changes):
         self.loop = ControlLoop(config.updated({"control.lead_steps": 2, **changes}), view_count=2, chunk_steps=8)
         self.now = 10**12
-        self.position = np.zeros(3)
+        self.position = np.array([0.5, 0.0, 0.3])
 
     def see(self, images=(IMAGE, IMAGE)):
         self.loop.set_frame(self.now, images)
@@ -496,8 +496,29 @@ def test_limits_are_counted_and_named():
     rig.sense()
     assert rig.accept(rig.request(), value=1.25)
     out = rig.tick()
-    assert out.action.tolist() == [1.0] * 7
+    assert out.displacement.gripper == 1.0
     assert rig.loop.counters.limited == 1 and "dx 1.250 -> 1" in rig.loop.limit_reasons[0]
+    assert rig.loop.limits_hit == {"range": 1, "step": 1, "speed": 1, "acceleration": 0, "workspace": 0}
+
+
+def test_acceleration_counts_from_what_was_really_sent():
+    """A hold in between, or a command that the safety gate kept back, means rest."""
+    slow = {"limits.linear_acceleration": 2.0, "limits.linear_speed": 3.0, "limits.step_translation": 0.2}
+    rig = Rig(**slow)
+    rig.sense()
+    assert rig.accept(rig.request(), value=0.5)
+    lengths = [float(np.linalg.norm(rig.tick().displacement.translation_m))]
+    lengths.append(float(np.linalg.norm(rig.step().displacement.translation_m)))
+    rig.loop.not_sent()
+    lengths.append(float(np.linalg.norm(rig.step().displacement.translation_m)))
+    np.testing.assert_allclose(lengths, [0.005, 0.01, 0.005])
+
+
+def test_what_was_planned_before_arming_is_dropped():
+    rig = Rig()
+    rig.run_first_chunk()
+    rig.loop.drop_plan()
+    held(rig.step(), "waiting for the first inference")
 
 
 # Mode and replanning
@@ -660,8 +681,10 @@ def test_invariants_under_any_history(events):
             epoch_chunks.clear()
         if isinstance(out, Command):
             assert out.chunk_id in epoch_chunks
-            assert np.isfinite(out.action).all()
-            assert np.abs(out.action).max() <= 1 and out.action[6] >= 0
+            motion, limits = out.displacement, rig.loop.config.limits
+            assert np.linalg.norm(motion.translation_m) <= limits.linear_speed * 0.05 + 1e-9
+            assert np.linalg.norm(motion.rotation_rad) <= limits.angular_speed * 0.05 + 1e-9
+            assert 0 <= motion.gripper <= 1
             assert out.chunk_age <= rig.loop.config.control.chunk_timeout
             assert rig.loop.blocked(rig.now) is None
         else:

@@ -8,7 +8,7 @@ from reference_oft import Reference
 from specprune_ros.config import Config
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.model.testing import write_tiny_checkpoint
-from specprune_ros.model.vla import Plan, reached
+from specprune_ros.model.vla import History, Plan, reached
 from specprune_ros.prune.budgets import budget, schedule
 from specprune_ros.prune.dynamic import Importance
 from specprune_ros.prune.layout import Layout
@@ -41,24 +41,25 @@ def inputs(checkpoint):
     return images, proprio, prompt, layout, x
 
 
-def decode(checkpoint, inputs, plan):
+def decode(checkpoint, inputs, plan, history=History()):
     *_, layout, x = inputs
-    return checkpoint.model.decode(x, checkpoint.model.rope(layout.length, x), layout, plan)
+    return checkpoint.model.decode(x, checkpoint.model.rope(layout.length, x), layout, plan, history)
 
 
-def plan_of(aggressiveness, mode=Mode.COARSE, reuse=None, similarity=None, **changes):
+def plan_of(aggressiveness, mode=Mode.COARSE, **changes):
     changes = {f"pruning.{k}": v for k, v in {"aggressiveness": aggressiveness, **changes}.items()}
     pruning = Config().updated(changes).pruning
-    return Plan(pruning, budget(pruning, mode, 2, 256, 6), True, reuse, similarity)
+    return Plan(pruning.static, pruning.dynamic, budget(pruning, mode, 2, 256, 6), True)
 
 
 def dense_plan(remember=False):
-    return Plan(Config().pruning, None, remember)
+    pruning = Config().pruning
+    return Plan(pruning.static, pruning.dynamic, None, remember)
 
 
-def history(seed=0):
+def some_history(seed=0):
     rng = torch.Generator().manual_seed(seed)
-    return torch.rand(2, 2, 256, generator=rng), torch.rand(2, 256, generator=rng)
+    return History(torch.rand(2, 2, 256, generator=rng), torch.rand(2, 256, generator=rng))
 
 
 def test_dense_forward_equals_the_plain_reference(folder, checkpoint, inputs):
@@ -76,11 +77,10 @@ def test_dense_forward_equals_the_plain_reference(folder, checkpoint, inputs):
 def test_pruned_forward_equals_dense_with_dropped_tokens_masked(folder, checkpoint, inputs):
     """Removing tokens is the same as forbidding them as keys: the whole pass again, by masks, in float64."""
     *_, layout, x = inputs
-    reuse, similarity = history()
-    plan = plan_of(0.5, reuse=reuse, similarity=similarity)
-    states, trace = decode(checkpoint, inputs, plan)
+    plan, history = plan_of(0.5), some_history()
+    states, trace = decode(checkpoint, inputs, plan, history)
     when, local = schedule(6), []
-    importance = Importance(512, plan.pruning.dynamic)
+    importance = Importance(512, plan.dynamic)
 
     def after(number, probabilities, allowed):
         present = allowed[1:513].nonzero()[:, 0]
@@ -91,7 +91,7 @@ def test_pruned_forward_equals_dense_with_dropped_tokens_masked(folder, checkpoi
             score[present] = rows[0, :, :, 1 : 1 + len(present)].mean((0, 1))
             local.append(score.view(2, 256))
         if number == when.static:
-            present, _ = select_static(torch.stack(local), reuse, similarity, 0.99, plan.budget)
+            present, _ = select_static(torch.stack(local), history.reuse, history.similarity, 0.99, plan.budget)
         elif number in when.dynamic:
             importance.update(rows, 1, present)
             count = plan.budget.dynamic_keep[when.dynamic.index(number)]
@@ -118,9 +118,8 @@ def test_keeping_everything_equals_dense(checkpoint, inputs):
 @pytest.mark.parametrize("aggressiveness", [0.01, 0.3, 0.5, 0.8, 1.0])
 def test_what_pruning_must_never_do(checkpoint, inputs, aggressiveness, mode):
     layout = inputs[3]
-    reuse, similarity = history()
-    plan = plan_of(aggressiveness, mode, reuse, similarity)
-    states, trace = decode(checkpoint, inputs, plan)
+    plan = plan_of(aggressiveness, mode)
+    states, trace = decode(checkpoint, inputs, plan, some_history())
     protected = layout.length - layout.visual
     when = schedule(6)
     expected = [512] * when.static
@@ -137,14 +136,14 @@ def test_what_pruning_must_never_do(checkpoint, inputs, aggressiveness, mode):
 def test_scores_for_the_next_chunk_are_in_original_token_space(checkpoint, inputs):
     _, dense = decode(checkpoint, inputs, dense_plan(remember=True))
     assert dense.salient.shape == (2, 2, 256) and torch.isfinite(dense.salient).all()
-    _, pruned = decode(checkpoint, inputs, plan_of(0.5, reuse=dense.salient))
+    _, pruned = decode(checkpoint, inputs, plan_of(0.5), History(reuse=dense.salient))
     last = pruned.salient[-1].flatten()
     assert (last > -torch.inf).nonzero()[:, 0].tolist() == pruned.kept.tolist()
 
 
 def test_bits_say_how_far_each_token_came(checkpoint, inputs):
     layout = inputs[3]
-    _, trace = decode(checkpoint, inputs, plan_of(0.5, reuse=history()[0]))
+    _, trace = decode(checkpoint, inputs, plan_of(0.5), History(reuse=some_history().reuse))
     bits = reached(trace, layout).numpy()
     assert set(np.flatnonzero(bits & int(Source.LAST_LAYER))) == set(trace.kept.tolist())
     assert set(np.flatnonzero(bits & int(Source.AFTER_STATIC))) == set(trace.static.tolist())

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from specprune_ros.config import Config, ConfigError
-from specprune_ros.infer.policy import load_policy
-from specprune_ros.infer.preprocess import image_tensor
+from specprune_ros.infer import load
+from specprune_ros.infer.load import load_policy
+from specprune_ros.infer.preprocess import to_compare
 from specprune_ros.model.testing import write_tiny_checkpoint
 from specprune_ros.types import BadInput, InferenceRequest, Mode, Motion, Observation
 
@@ -117,10 +118,10 @@ def test_bad_input_is_named(policy, config, bad, text):
         policy.infer(request(**bad), config)
 
 
-def test_other_camera_sizes_are_resized():
+def test_other_camera_sizes_are_resized(policy):
     image = np.zeros((480, 640, 3), np.uint8)
     image[:, 320:] = 255
-    small = image_tensor((image,), 1, 224)
+    small = to_compare((torch.from_numpy(image),), policy.config)
     assert small.shape == (1, 224, 224, 3) and small.dtype == torch.uint8
     assert int(small[0, 100, 20, 0]) == 0 and int(small[0, 100, 200, 0]) == 255
 
@@ -136,3 +137,15 @@ def test_cuda_that_is_not_there_is_named(config):
         pytest.skip("this machine has CUDA")
     with pytest.raises(ConfigError, match="sees no CUDA device"):
         load_policy(config.updated({"policy.device": "cuda"}))
+
+
+def test_a_gpu_that_is_too_small_is_left_alone_or_named(config, monkeypatch, caplog):
+    """The decision, with a pretended GPU: nothing of the policy ever gets to it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 8 << 30))
+    with pytest.raises(ConfigError, match=r"needs 2\.1 GB of GPU memory, 1\.1 of 8\.6 GB are free"):
+        load_policy(config.updated({"policy.device": "cuda"}))
+    assert load_policy(config).device.type == "cpu" and "running on the CPU" in caplog.text
+    needed = load.needed_bytes(load.BUNDLED, Config().policy, torch.device("cpu"))
+    assert 2 * 7.6e6 < needed - load.WORKSPACE_BYTES < 4 * 8e6

@@ -12,10 +12,11 @@ from specprune_ros.config import Config, ConfigError
 from specprune_ros.eval import bench, evaluate, stats
 from specprune_ros.eval.recording import record
 from specprune_ros.eval.rollout import Episode, run_episode
-from specprune_ros.infer.policy import load_policy
+from specprune_ros.infer.load import load_policy
 from specprune_ros.model.testing import write_tiny_checkpoint
 from specprune_ros.sim.env import SimState, TabletopEnv
 from specprune_ros.sim.expert import expert_action
+from specprune_ros.sim.settings import SIMULATION
 from specprune_ros.types import ActionChunk, InferenceResult, Mode, PolicyMemory, PruningReport
 
 CHUNK_STEPS = 8
@@ -106,7 +107,7 @@ class StubPolicy:
         return pruning.tokens_kept / 100
 
 
-PLAIN = Config().updated({"control.blend_steps": 0, "control.lead_steps": 2})
+PLAIN = Config().updated(SIMULATION | {"control.blend_steps": 0, "control.lead_steps": 2})
 
 
 @pytest.mark.parametrize("latency_steps", [0, 1, 3])
@@ -160,7 +161,7 @@ def tiny_policy(tmp_path_factory):
 def test_the_real_policy_fits_into_rollout_and_benchmark(monkeypatch, tabletop, tiny_policy):
     monkeypatch.setattr(TabletopEnv, "max_steps", 16)
     monkeypatch.setattr(bench, "GEMM_SECONDS", 0.0)
-    episode = run_episode(tabletop, tiny_policy, Config(), seed=0)
+    episode = run_episode(tabletop, tiny_policy, Config().updated(SIMULATION), seed=0)
     assert episode.modes.pop("dense") >= 1, "the first pass has no history"
     assert sum(episode.modes.values()) >= 1
     assert max(episode.tokens_kept) == episode.tokens_total == 512 > min(episode.tokens_kept)

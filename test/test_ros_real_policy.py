@@ -5,11 +5,11 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("torch")
 
-from ros_helpers import Graph, Robot
+from ros_helpers import SIMULATED, Graph, Robot
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from specprune_ros.infer.policy import BUNDLED
+from specprune_ros.infer.load import BUNDLED
 from specprune_ros.model.testing import write_tiny_checkpoint
 from specprune_ros.msg import Action, PruningStatus
 from specprune_ros.ros import convert, qos
@@ -80,14 +80,12 @@ def test_damaged_weights_end_the_start_with_one_clear_line(graph, checkpoint, tm
 def test_simulator_and_policy_lift_the_named_cube(graph):
     """Two node processes and nothing else: cameras -> pruned policy -> actions -> arm.
 
-    In the simulator's time, slowed down: what the test is about must not depend on how busy the machine is.
+    In the simulator's time, slowed down: the verdict must not depend on how busy the machine is.
     """
     tasks = graph.listen(String, "/sim_node/task", qos.LATCHED)
     actions, statuses = graph.listen(Action, f"{NODE}/action"), graph.listen(PruningStatus, f"{NODE}/status")
-    # Simulated time runs slowly, so that the verdict does not depend on how busy the machine is.
     graph.start(*SIM, publish_clock=True, realtime_factor=0.3)
-    # Gentle pruning: this is about the path from camera to arm; what pruning costs is measured by `specprune evaluate`.
-    graph.start(*POLICY, topics__instruction="/sim_node/instruction", pruning__aggressiveness=0.25, use_sim_time=True)
+    graph.start(*POLICY, topics__instruction="/sim_node/instruction", use_sim_time=True, **SIMULATED)
     graph.until(lambda: statuses, what="the first inference")
     verdicts = []
     for seed in range(1000, 1005):  # a good policy fails now and then

@@ -14,11 +14,12 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
-from specprune_ros.config import ActionScale, Topics
+from specprune_ros.config import Topics
 from specprune_ros.msg import Action
 from specprune_ros.observe.kinematics import ForwardKinematics
 from specprune_ros.ros import convert, qos
 from specprune_ros.srv import ResetSim
+from specprune_ros.types import Displacement
 
 SIM = ("-m", "specprune_ros.ros.sim_node")
 MODULE_SEED = 3
@@ -50,7 +51,8 @@ class World:
         """Sends actions of x action units, one per pose."""
         for _ in range(count):
             stamp = convert.header(self.graph.node.get_clock().now().nanoseconds, frame)
-            self.command.publish(convert.action(np.array([x, 0, 0, 0, 0, 0, 1.0]), ActionScale(), period, stamp))
+            motion = Displacement(np.array([0.05 * x, 0.0, 0.0]), np.zeros(3), 1.0)
+            self.command.publish(convert.action(motion, period, stamp))
             self.position()
 
     def reset(self, seed):

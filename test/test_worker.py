@@ -16,6 +16,12 @@ class Scripted:
         self.go = threading.Event()
         self.started = threading.Event()
         self.threads = {threading.get_ident()}
+        self.later = 0
+
+    def idle(self):
+        self.threads.add(threading.get_ident())
+        self.later -= 1
+        return self.later > 0
 
     def infer(self, request, config):
         self.threads.add(threading.get_ident())
@@ -118,3 +124,14 @@ def test_closing_does_not_wait_for_a_hung_model():
     assert worker.close(0.05) is False
     assert time.monotonic() - started < 1.0
     policy.go.set()
+
+
+def test_moments_without_a_request_are_used_to_get_later_work_ready():
+    worker = InferenceWorker(Scripted)
+    policy = eventually(worker.policy)
+    policy.later = 3
+    policy.go.set()
+    worker.submit("request", Config())
+    assert eventually(worker.poll)[0] == "request"
+    assert eventually(lambda: policy.later == 0 or None)
+    assert len(policy.threads) == 1 and worker.close(5)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from specprune_ros.config import Control
-from specprune_ros.types import ACTION_DIMS, ActionChunk, BadInput, Command, Hold
+from specprune_ros.types import ACTION_DIMS, ActionChunk, BadInput, ChunkStep, Hold
 
 _GRIPPER = 6
 NANOSECONDS = 1_000_000_000
@@ -53,7 +53,7 @@ class ChunkExecutor:
         self._waiting = chunk
         return min(self._nearest_step(now_ns - chunk.stamp_ns), len(chunk.actions))
 
-    def command(self, now_ns: int, control: Control) -> Command | Hold:
+    def command(self, now_ns: int, control: Control) -> ChunkStep | Hold:
         """What to do in the period that starts now."""
         if self._waiting is not None:
             self._plan = self._begin(self._waiting, now_ns, control)
@@ -75,7 +75,7 @@ class ChunkExecutor:
                 f"({control.lead_steps}) or pruning.aggressiveness"
             )
         plan.next_step = step + 1
-        return Command(plan.actions[step], plan.chunk.chunk_id, step, age_s)
+        return ChunkStep(plan.actions[step], plan.chunk.chunk_id, step, age_s)
 
     def remaining_steps(self, now_ns: int, control: Control) -> int:
         """Steps still to be commanded, from now on, before the next chunk should be there."""

@@ -11,20 +11,22 @@ Invariants: at most one inference is outstanding; what was inferred before a res
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.control.executor import NANOSECONDS, ChunkExecutor
-from specprune_ros.control.limits import check_action
+from specprune_ros.control.limits import LIMIT_NAMES, REST, Situation, permitted
 from specprune_ros.observe.history import FrameHistory, Images, clock_jumped_back
 from specprune_ros.observe.inputs import STATE, Inputs
 from specprune_ros.observe.motion import MotionEstimator, longest_offset, reference_offset
 from specprune_ros.prune.controller import next_mode
 from specprune_ros.types import (
     BadInput,
+    ChunkStep,
     Command,
+    Displacement,
     EndEffector,
     Hold,
     InferenceRequest,
@@ -93,6 +95,9 @@ class ControlLoop:
         self.counters = Counters()
         self.instruction = config.instruction.strip()
         self.limit_reasons: tuple[str, ...] = ()
+        self.limits_hit = dict.fromkeys(LIMIT_NAMES, 0)
+        """commands that each limit changed"""
+        self._before: Displacement = REST
         self._forget_all()
 
     # Observations: callbacks only store.
@@ -156,10 +161,19 @@ class ControlLoop:
         if config.instruction != previous.instruction:
             self.set_instruction(config.instruction)
 
+    def drop_plan(self) -> None:
+        """What was planned before now must not move the arm (it was just armed): plan afresh."""
+        self._forget_plan()
+
     def reset(self) -> None:
         """A new beginning (new episode, clock jump): only configuration, instruction and counters stay."""
         self.counters.resets += 1
         self._forget_all()
+
+    @property
+    def measured(self) -> EndEffector | None:
+        """The newest measured pose."""
+        return self._inputs.state
 
     # Inference: one request at a time.
 
@@ -223,6 +237,15 @@ class ControlLoop:
         """The command for the period that starts now, or why there is none."""
         self.counters.ticks += 1
         self.limit_reasons = ()
+        outcome = self._decide(now_ns)
+        self._before = outcome.displacement if isinstance(outcome, Command) else REST
+        return outcome
+
+    def not_sent(self) -> None:
+        """The last command did not leave: the arm is at rest, and the next one starts from there."""
+        self._before = REST
+
+    def _decide(self, now_ns: int) -> Command | Hold:
         if clock_jumped_back(self._tick_ns, now_ns, self._period_ns):
             self.reset()
         self._tick_ns = now_ns
@@ -231,18 +254,21 @@ class ControlLoop:
             return self._hold(reason)
         self._update_mode()
         step = self._executor.command(now_ns, self.config.control)
-        return self._limited(step) if isinstance(step, Command) else self._out_of_steps(step.reason, now_ns)
+        return self._limited(step) if isinstance(step, ChunkStep) else self._out_of_steps(step.reason, now_ns)
 
-    def _limited(self, command: Command) -> Command | Hold:
+    def _limited(self, step: ChunkStep) -> Command | Hold:
+        state = self._inputs.state
+        situation = Situation(state.position_m, state.quaternion_xyzw, self._before, self._period_ns / NANOSECONDS)
         try:
-            action, self.limit_reasons = check_action(command.action)
+            motion, reasons = permitted(step.action, self.config.action, self.config.limits, situation)
         except BadInput as error:
             return self._hold(str(error))
         self.counters.commands += 1
-        if not self.limit_reasons:
-            return command
-        self.counters.limited += 1
-        return replace(command, action=action)
+        self.counters.limited += bool(reasons)
+        self.limit_reasons = tuple(reasons.values())
+        for name in reasons:
+            self.limits_hit[name] += 1
+        return Command(motion, step.chunk_id, step.step, step.chunk_age)
 
     def _out_of_steps(self, reason: str, now_ns: int) -> Hold:
         asked = self._outstanding

@@ -2,6 +2,8 @@
 
 End to end means uint8 frames in, action chunk out: preprocessing, patch similarity and token selection are inside.
 Every row keeps its own memory along the recording, so that each pass has the history it would have on the robot.
+
+`--model openvla-7b` measures the 7B model on a GPU instead: see `bench_model`.
 """
 
 from __future__ import annotations
@@ -30,29 +32,56 @@ from specprune_ros.eval.options import (
     write_json,
 )
 from specprune_ros.eval.progress import progress
-from specprune_ros.eval.recording import record
 from specprune_ros.eval.variants import variant
 from specprune_ros.types import InferenceRequest, Mode, PolicyMemory, PruningReport
 
 STAGES = ("preprocess", "vision", "selection", "decoder", "head")
 ENGINES: dict[str, dict[str, object]] = {"eager": {"policy.compile": False}, "compiled": {"policy.compile": True}}
 GEMM_SIZE, GEMM_SECONDS = 768, 0.2
+MODELS = ("bundled", "openvla-7b")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", choices=MODELS, default=MODELS[0], help="what to measure (default: %(default)s)")
     parser.add_argument(
         "--quick", action="store_true", help="few rows and rounds: a first impression in under a minute"
     )
-    parser.add_argument("--rounds", type=positive, help="passes over the recording (default: 8, quick: 3)")
-    parser.add_argument("--observations", type=positive, help="inferences per pass (default: 16, quick: 6)")
+    parser.add_argument("--rounds", type=positive, help="passes over the recording (default: 8, 7B: 20, quick: 3)")
+    parser.add_argument("--observations", type=positive, help="inferences per pass (default: 16, 7B: 15, quick: 6)")
     parser.add_argument("--aggressiveness", default="0.25,0.5,0.75,1", help="rows of mode full (default: %(default)s)")
     parser.add_argument("--engines", default="eager", help=f"comma-separated, of {', '.join(ENGINES)} (default: eager)")
     parser.add_argument("--seed0", type=natural, default=0, help="first recorded episode (default: 0)")
+    seven = parser.add_argument_group("only with --model openvla-7b")
+    seven.add_argument(
+        "--scale", choices=("full", "tiny"), default="full", help="tiny: the same path in seconds on a CPU"
+    )
+    seven.add_argument("--eager", action="store_true", help="pruned rows also without captured graphs")
+    seven.add_argument(
+        "--time-limit",
+        type=positive,
+        default=480,
+        metavar="S",
+        help="no new round after this many seconds (default: 480)",
+    )
+    control = parser.add_argument_group("steadiness of the control periods instead of latency")
+    control.add_argument("--control", action="store_true", help="run the nodes at 20 and 50 Hz and measure the jitter")
+    control.add_argument("--minutes", type=float, default=10.0, help="for each rate (default: %(default)g)")
     add_json(parser)
     add_parameters(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.control:
+        from specprune_ros.eval import control_bench
+
+        return control_bench.run(args)
+    if args.model == "openvla-7b":
+        from specprune_ros.eval import bench_model
+
+        config = build_config(args)
+        return bench_model.run(args, [config.pruning.aggressiveness] if args.quick else _levels(args.aggressiveness))
+    from specprune_ros.eval.recording import record
+
     config, console = build_config(args), Console()
     rounds = args.rounds or (3 if args.quick else 8)
     observations = args.observations or (6 if args.quick else 16)
@@ -268,7 +297,7 @@ def verdict(result: Mapping[str, object]) -> str:
 
 
 def _load(config: Config, rows: Sequence[Row]) -> dict[str, object]:
-    from specprune_ros.infer.policy import load_policy
+    from specprune_ros.infer.load import load_policy
 
     engines = dict.fromkeys(row.engine for row in rows)
     return {engine: load_policy(config.updated(ENGINES[engine])) for engine in engines}

@@ -29,7 +29,7 @@ from specprune_ros.eval.options import (
     add_json,
     add_parameters,
     build_config,
-    changed_parameters,
+    node_parameters,
     natural,
     positive,
     write_json,
@@ -85,7 +85,7 @@ def perform(
     logs = (args.report / "logs").resolve()
     with NodeProcesses(logs, os.environ) as nodes:
         nodes.start("sim_node", [sys.executable, "-m", "specprune_ros.ros.sim_node"])
-        nodes.start(NODE_NAME, _policy_command(config, logs))
+        nodes.start(NODE_NAME, [sys.executable, "-m", "specprune_ros.ros.policy_node", *node_parameters(config, logs)])
         with client_class() as client, Display(console, client, args.episodes) as display:
             stage = Stage(client, nodes, display)
             stage.wait(client.simulator_is_up, START_TIMEOUT_S, "the simulator to start")
@@ -218,19 +218,3 @@ def closing_table(result: dict[str, object]) -> Group:
     ):
         figures.add_row(f"[bold]{name}[/]", text)
     return Group(episode_table(result["per_episode"]), figures)
-
-
-def _policy_command(config: Config, logs: Path) -> list[str]:
-    """The policy node, with what differs from the defaults in a parameter file beside its log."""
-    import yaml
-
-    values = {name: list(v) if isinstance(v, tuple) else v for name, v in changed_parameters(config).items()}
-    if "policy.checkpoint" in values:
-        values["policy.checkpoint"] = str(Path(values["policy.checkpoint"]).resolve())
-    command = [sys.executable, "-m", "specprune_ros.ros.policy_node"]
-    if not values:
-        return command
-    logs.mkdir(parents=True, exist_ok=True)
-    path = logs / "parameters.yaml"
-    path.write_text(yaml.safe_dump({NODE_NAME: {"ros__parameters": values}}))
-    return [*command, "--ros-args", "--params-file", str(path)]

@@ -220,7 +220,7 @@ class Player:
 
     @classmethod
     def load(cls, config: Config, names: Iterable[str], latency_steps: int) -> Player:
-        from specprune_ros.infer.policy import load_policy
+        from specprune_ros.infer.load import load_policy
         from specprune_ros.sim.env import TabletopEnv
 
         policy = load_policy(config)

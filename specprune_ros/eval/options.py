@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from specprune_ros.config import Config, ConfigError, Parameter, flattened, lookup, parameters
+from specprune_ros.sim.settings import SIMULATION
 
 NODE_NAME = "policy_node"
 """A parameter file may hold sections for several nodes; ours and the wildcards apply here."""
@@ -33,8 +34,8 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def build_config(args: argparse.Namespace) -> Config:
-    """Defaults, then --params, then --set; validated once, as a whole."""
-    values = load_params(args.params) if args.params else {}
+    """The simulator's settings, then --params, then --set; validated once, as a whole."""
+    values = SIMULATION | (load_params(args.params) if args.params else {})
     for change in args.changes:
         name, separator, text = change.partition("=")
         if not separator:
@@ -82,7 +83,7 @@ def parse_value(parameter: Parameter, text: str) -> object:
 
 def weights_digest(config: Config) -> str:
     """Tells checkpoints apart, so that results of a retrained policy are not taken for those of the old one."""
-    from specprune_ros.infer.policy import BUNDLED
+    from specprune_ros.infer.load import BUNDLED
 
     folder = Path(config.policy.checkpoint).expanduser() if config.policy.checkpoint else BUNDLED
     sums = folder / "SHA256SUMS"
@@ -113,6 +114,21 @@ def changed_parameters(config: Config) -> dict[str, object]:
     """Dotted names whose values differ from the defaults."""
     values = {parameter.name: config.get(parameter.name) for parameter in parameters()}
     return {p.name: values[p.name] for p in parameters() if values[p.name] != p.default}
+
+
+def node_parameters(config: Config, folder: Path) -> list[str]:
+    """Arguments that give the policy node `config`: what differs from the defaults, in a file in `folder`."""
+    import yaml
+
+    values = {name: list(v) if isinstance(v, tuple) else v for name, v in changed_parameters(config).items()}
+    if "policy.checkpoint" in values and (local := Path(values["policy.checkpoint"]).expanduser()).is_dir():
+        values["policy.checkpoint"] = str(local.resolve())  # the node runs in a folder of its own
+    if not values:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "parameters.yaml"
+    path.write_text(yaml.safe_dump({NODE_NAME: {"ros__parameters": values}}))
+    return ["--ros-args", "--params-file", str(path)]
 
 
 def positive(text: str) -> int:

@@ -96,6 +96,8 @@ def run_episode(env, policy, config: Config, seed: int, latency_steps: int = 1) 
 
 def _periods(env, policy, config: Config, instruction: str, line: InferenceLine) -> Iterator[bool]:
     """Run control periods without end; yields after each whether the arm was commanded (not holding)."""
+    from specprune_ros.sim.osc import action_units
+
     loop = ControlLoop(config, policy.view_count, policy.chunk_steps, policy.proprio_dims)
     loop.set_instruction(instruction)
     period_ns = round(1e9 / config.control.rate)
@@ -110,7 +112,7 @@ def _periods(env, policy, config: Config, instruction: str, line: InferenceLine)
         if line.latency_steps:
             _ask(loop, line, period, now_ns, config)
         commanded = isinstance(decision, Command)
-        env.step(decision.action) if commanded else env.hold()
+        env.step(action_units(decision.displacement)) if commanded else env.hold()
         yield commanded
 
 

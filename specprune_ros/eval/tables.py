@@ -6,6 +6,7 @@ A block is what lies between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; fi
     evaluation, bench,      results of `specprune evaluate | bench --json` and the demo's demo.json, read from
     stages, demo            docs/results/{evaluation,bench,bench,demo}.json beside the document, or from the file
                             named in the marker: `<!-- begin: bench docs/results/other.json -->`
+    bench-openvla-7b        likewise of `specprune bench --model openvla-7b`; 'not measured' while there is no such file
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ from pathlib import Path
 
 from specprune_ros.config import ConfigError, Parameter, parameters
 from specprune_ros.eval.bench import STAGES, row_label
+from specprune_ros.eval.bench_model_report import (
+    SECTIONS,
+    about,
+    label,
+    measured_rows,
+    skipped_lines,
+    target_cells,
+)
 from specprune_ros.eval.evaluate import difference
 from specprune_ros.eval.stats import wilson
 
@@ -64,6 +73,8 @@ def _body(name: str, file: str | None, folder: Path) -> str:
         raise ConfigError(f"block {name!r} is not known; known: parameters, {', '.join(RESULTS)}")
     default, render = RESULTS[name]
     path = folder / (file or f"docs/results/{default}.json")
+    if name in OPTIONAL and not path.exists():
+        return OPTIONAL[name]
     try:
         return render(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError) as error:
@@ -144,6 +155,17 @@ def stages_table(result: Mapping) -> str:
     return markdown(("median [ms]", *STAGES), rows)
 
 
+def bench_model_table(result: Mapping) -> str:
+    """The 7B model: rows, the hardware limit, stages, targets, and what was skipped."""
+    parts = []
+    for title, headings, cells in SECTIONS:
+        rows = [(label(row), *cells(row)) for row in measured_rows(result)]
+        parts += [f"{title}:", markdown(("row", *headings), rows)]
+    goals = [target_cells(target) for target in result["targets"]]
+    parts.append(markdown(("target (H200)", "bound", "value", "verdict"), goals, right=(2,)))
+    return "\n\n".join([*parts, *skipped_lines(result), about(result)])
+
+
 def demo_table(result: Mapping) -> str:
     latency, tokens = result["latency_ms"], result["tokens"]
     low, high = wilson(result["successes"], result["episodes"])
@@ -162,8 +184,15 @@ RESULTS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
     "bench": ("bench", bench_table),
     "stages": ("bench", stages_table),
     "demo": ("demo", demo_table),
+    "bench-openvla-7b": ("bench-openvla-7b", bench_model_table),
 }
 """Block name -> (results file, renderer)."""
+
+OPTIONAL = {
+    "bench-openvla-7b": "GPU figures of the 7B model are not measured. On a machine with a GPU: "
+    "`specprune bench --model openvla-7b --json docs/results/bench-openvla-7b.json`."
+}
+"""Block name -> what it says while its results file does not exist."""
 
 
 def _label(row: Mapping, result: Mapping) -> str:

@@ -1,52 +1,75 @@
-"""Camera frames to model input, on the model's device."""
+"""Camera frames to model input: the host checks and uploads uint8, everything else happens on the model's device.
+
+After one call per set of shapes, which uploads the constants, nothing here waits for the host: a CUDA graph can capture it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.config import ModelConfig
 from ..types import BadInput
+from .jpeg import jpeg_round_trip
+from .resize import centre_crop, lanczos3
 
-CROP_AREA = 0.9
+Frames = tuple[Tensor, ...]
+"""One (H, W, 3) uint8 RGB tensor per view; the cameras' sizes may differ."""
 
 
-def image_tensor(images: tuple[np.ndarray, ...], views: int, size: int) -> Tensor:
-    """(V, size, size, 3) uint8 from one (H, W, 3) uint8 RGB array per view; other sizes are resized with antialiasing."""
+def upload(images: tuple[np.ndarray, ...], views: int, device: torch.device | str) -> Frames:
+    """Frames on `device` from one (H, W, 3) uint8 RGB array per view; BadInput says what is wrong with them.
+
+    To a GPU they go through page-locked memory, without waiting.
+    """
     if len(images) != views:
-        raise BadInput(f"images: the policy takes {views} views, got {len(images)}; set topics.images to {views} topics")
-    return torch.stack([_resized(_checked(image, view), size) for view, image in enumerate(images, start=1)])
+        raise BadInput(
+            f"images: the policy takes {views} views, got {len(images)}; set topics.images to {views} topics"
+        )
+    for view, image in enumerate(images, start=1):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise BadInput(f"image of view {view}: shape {image.shape}, {image.dtype}; give (H, W, 3) uint8 RGB")
+    return tuple(_uploaded(image, torch.device(device)) for image in images)
 
 
-def to_model(frames: Tensor, config: ModelConfig) -> Tensor:
-    """(V, H, W, 3) uint8 -> (V, 3, H, W) float32 in [0, 1], cropped to the middle 90 % of the area where the checkpoint
-    was trained that way. The towers normalise."""
-    pixels = frames.movedim(-1, 1).float() / 255
-    return _centre_crop(pixels) if config.center_crop else pixels
+def to_model(frames: Frames, config: ModelConfig) -> Tensor:
+    """(V, 3, S, S) float32 in [0, 1], S = `config.image_size`, from frames of any size. The towers normalise.
+
+    As in upstream's evaluation: JPEG round trip at the camera's size, Lanczos-3 to S x S, crop to the middle 90 % of the area;
+    without the first or the last where the checkpoint was trained without.
+    """
+
+    def seen(images: Tensor) -> Tensor:
+        coded = jpeg_round_trip(images) if config.jpeg_round_trip else images
+        sized = lanczos3(coded, config.image_size, config.image_size)
+        return centre_crop(sized) if config.center_crop else sized
+
+    return _batched(seen, frames).movedim(-1, 1).float() / 255
 
 
-def _checked(image: np.ndarray, view: int) -> Tensor:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise BadInput(f"image of view {view}: shape {image.shape}, {image.dtype}; give (H, W, 3) uint8 RGB")
-    return torch.from_numpy(np.ascontiguousarray(image))
+def to_compare(frames: Frames, config: ModelConfig) -> Tensor:
+    """(V, S, S, 3) uint8: what the patches of two moments are compared on. Cropped as the model sees them, so that patches are where
+    its tokens are; without the JPEG round trip, whose losses are no change."""
+
+    def seen(images: Tensor) -> Tensor:
+        sized = lanczos3(images, config.image_size, config.image_size)
+        return centre_crop(sized) if config.center_crop else sized
+
+    return _batched(seen, frames)
 
 
-def _resized(image: Tensor, size: int) -> Tensor:
-    if image.shape[:2] == (size, size):
-        return image
-    pixels = image.movedim(-1, 0)[None].float()
-    resized = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True, align_corners=False)
-    return resized[0].movedim(0, -1).round().clamp(0, 255).to(torch.uint8)
+def _batched(function: Callable[[Tensor], Tensor], frames: Frames) -> Tensor:
+    """`function` of (V, H, W, 3): of all views at once where they have one size, else view by view."""
+    if len({frame.shape for frame in frames}) == 1:
+        return function(torch.stack(frames))
+    return torch.cat([function(frame[None]) for frame in frames])
 
 
-def _centre_crop(pixels: Tensor) -> Tensor:
-    """TensorFlow's `crop_and_resize` of the centre: output pixel i samples at (1 - s) / 2 * (n - 1) + i * s, s = sqrt(0.9),
-    then floor(255.5 x) (openvla_oft.md, Details)."""
-    side = CROP_AREA**0.5
-    views, _, height, width = pixels.shape
-    theta = pixels.new_tensor([[side, 0, 0], [0, side, 0]]).expand(views, 2, 3)
-    grid = F.affine_grid(theta, (views, 3, height, width), align_corners=True)
-    cropped = F.grid_sample(pixels, grid, mode="bilinear", align_corners=True)
-    return torch.floor(255.5 * cropped).clamp(0, 255) / 255
+def _uploaded(image: np.ndarray, device: torch.device) -> Tensor:
+    """A copy on `device`; torch keeps the page-locked buffer until the transfer is done."""
+    host = torch.empty(image.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    np.copyto(host.numpy(), image)
+    return host.to(device, non_blocking=True)

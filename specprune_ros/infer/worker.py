@@ -15,6 +15,10 @@ class Policy(Protocol):
 
     def infer(self, request: InferenceRequest, config: Config) -> InferenceResult: ...
 
+    def idle(self) -> bool:
+        """Gets a bit of later work ready; False when there is none left."""
+        ...
+
 
 class PolicyUnavailable(RuntimeError):
     """The policy could not be loaded or warmed up; the text says why, the cause is attached."""
@@ -45,6 +49,12 @@ class InferenceWorker:
             if self._load_error is not None:
                 raise PolicyUnavailable(_one_line(self._load_error)) from self._load_error
             return self._policy
+
+    @property
+    def busy(self) -> bool:
+        """A request is under way, or its outcome has not been polled."""
+        with self._changed:
+            return self._busy
 
     def submit(self, request: InferenceRequest, config: Config) -> None:
         """Hands over one request with the configuration that it is to use."""
@@ -86,6 +96,13 @@ class InferenceWorker:
                 outcome = failure
             with self._changed:
                 self._outcome = outcome
+            while not self._disturbed() and policy.idle():
+                pass
+
+    def _disturbed(self) -> bool:
+        """Something is waiting to be done."""
+        with self._changed:
+            return self._closing or self._job is not None
 
     def _next_job(self) -> tuple[InferenceRequest, Config] | None:
         """Waits for a request; None when the worker closes."""

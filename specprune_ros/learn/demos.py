@@ -248,7 +248,7 @@ def _pilot(folder: str, env: TabletopEnv):
 def _policy(folder: str):
     """The dense policy of a checkpoint folder and its configuration; torch is loaded only here."""
     from specprune_ros.config import Config
-    from specprune_ros.infer.policy import load_policy
+    from specprune_ros.infer.load import load_policy
 
     config = Config().updated({"policy.checkpoint": folder, "policy.threads": 1, "pruning.aggressiveness": 0.0})
     return load_policy(config), config

@@ -18,6 +18,7 @@ from ..model.config import ModelConfig
 from ..model.decoder import Rope
 from ..model.vla import Vla
 from ..prune.layout import Layout
+from ..prune.scores import task_attention
 
 PLACE_CENTRE_M = (0.525, 0.0, 0.05)
 PLACE_SCALE_M = 0.15
@@ -157,8 +158,8 @@ def _states(model: Vla, layout: Layout, batch: Batch, subset: Tensor | None) -> 
         rope = _rope_of(rope, layout, subset)
     task, first, scores = layout.task_rows(x.shape[1]), layout.FIRST_VISUAL, []
     for layer in model.decoder.layers:
-        x, attention = layer(x, rope, task)
-        scores.append(attention[..., first : first + visual.shape[1]].mean((1, 2)))
+        x, rows = layer(x, rope, task)
+        scores.append(task_attention(*rows)[..., first : first + visual.shape[1]].mean((1, 2)))
     return model.decoder.norm(x), torch.stack(scores)
 
 

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..prune.scores import task_attention
 from .attention import attend
 from .config import DecoderConfig
 
@@ -66,25 +65,25 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self, x: Tensor, rope: Rope, task: slice | None = None, rows: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """One layer.
 
-        x: (B, L, width). task: rows whose attention is wanted, returned as (B, heads, T, L) float32 probabilities.
-        rows: compute the output of these query rows only (the last layer needs no others); default all.
+        x: (B, L, width). task: rows whose attention is wanted; their queries (B, heads, T, d) and all keys (B, heads, L, d) are returned
+        for `task_attention`. rows: compute the output of these query rows only (the last layer needs no others); default all.
         """
         q, k, v = self._project(self.input_layernorm(x), rope)
-        attention = None if task is None else task_attention(q[:, :, task], k)
+        scored = None if task is None else (q[:, :, task], k)
         if rows is not None:
             q, x = q.index_select(2, rows), x.index_select(1, rows)
         out = attend(q, k, v)
         x = x + self.o_proj(out.transpose(1, 2).flatten(2))
-        return x + self._mlp(self.post_attention_layernorm(x)), attention
+        return x + self._mlp(self.post_attention_layernorm(x)), scored
 
     def _project(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
         c = self.config
         heads = self.qkv(x).unflatten(-1, (c.heads + 2 * c.kv_heads, c.head_dim)).transpose(1, 2)
-        q, k, v = heads.split((c.heads, c.kv_heads, c.kv_heads), dim=1)
-        q, k = rope.rotate(q), rope.rotate(k)
+        turned, v = heads.split((c.heads + c.kv_heads, c.kv_heads), dim=1)
+        q, k = rope.rotate(turned).split((c.heads, c.kv_heads), dim=1)
         if c.kv_heads != c.heads:
             repeat = c.heads // c.kv_heads
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..types import BadInput
 from .config import ModelConfig
+from .errors import CheckpointError
 
 BEFORE, AFTER = "In: What action should the robot take to ", "?\nOut:"
 
@@ -33,11 +34,31 @@ class PromptEncoder:
 
         path = folder / "tokenizer.json"
         if not path.exists():
-            raise ValueError(f"{path}: missing; copy the tokenizer files of the checkpoint")
+            raise CheckpointError(
+                f"{path}: missing; copy the tokenizer of the checkpoint (tokenizer.model is not enough)"
+            )
         try:
-            return cls(Tokenizer.from_file(str(path)), config.suffix_token_id)
+            encoder = cls(Tokenizer.from_file(str(path)), config.suffix_token_id)
         except Exception as error:  # the Rust tokenizer raises bare Exception
-            raise ValueError(f"{path}: not a tokenizer file ({error}); copy it again") from error
+            raise CheckpointError(f"{path}: not a tokenizer file ({error}); copy it again") from error
+        encoder.check(path, config)
+        return encoder
+
+    def check(self, path: Path, config: ModelConfig) -> None:
+        """CheckpointError unless every prompt begins with one extra token (BOS) and all ids have an embedding."""
+        plain, prompt = (self.tokenizer.encode(BEFORE, add_special_tokens=special).ids for special in (False, True))
+        if prompt[1:] != plain:
+            raise CheckpointError(
+                f"{path}: puts {len(prompt) - len(plain)} tokens around a prompt, expected BOS before it; copy it again"
+            )
+        special = {"suffix_token_id": config.suffix_token_id, "stop_token_id": config.stop_token_id}
+        ids = {"its largest id": max(self.tokenizer.get_vocab().values()), **special}
+        for name, value in ids.items():
+            if value is not None and value >= config.decoder.vocab:
+                raise CheckpointError(
+                    f"{path}: {name} is {value}, the model has embeddings for {config.decoder.vocab} tokens "
+                    "(text_config.vocab_size); use the tokenizer of this checkpoint"
+                )
 
     def encode(self, instruction: str) -> Prompt:
         """BadInput when the instruction is empty or has words this policy has never seen."""
@@ -59,7 +80,11 @@ class PromptEncoder:
         return "pick up the cube"
 
     def _known(self, encoded, words, task) -> None:
-        bad = [task[slice(*(x - len(BEFORE) for x in encoded.offsets[i]))] for i in words if encoded.tokens[i] == self.unknown]
+        bad = [
+            task[slice(*(x - len(BEFORE) for x in encoded.offsets[i]))]
+            for i in words
+            if encoded.tokens[i] == self.unknown
+        ]
         if bad:
             raise BadInput(
                 f"instruction {task!r} has words this policy does not know: {', '.join(bad)}; "

@@ -5,31 +5,39 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .errors import CheckpointError
+from .stored import read_json
+
 EPS = 1e-8
+ENDS = {"quantiles": ("q01", "q99"), "min_max": ("min", "max")}
+"""Normalisation -> the keys of the bounds in `dataset_statistics.json`."""
+FALLBACK_SUFFIX = "_no_noops"
+"""LIBERO suites are named without it, the data sets they were trained on with it."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """q01, q99: (dims,) float64; mask: (dims,) bool, False where values pass unchanged."""
+    """low, high: (dims,) float64; mask: (dims,) bool, False where values pass unchanged."""
 
-    q01: np.ndarray
-    q99: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     mask: np.ndarray
 
     def encode(self, x: np.ndarray) -> np.ndarray:
-        """(..., dims) raw -> normalised: 2 (x - q01) / (q99 - q01 + eps) - 1 where masked."""
-        scaled = 2.0 * (x - self.q01) / (self.q99 - self.q01 + EPS) - 1.0
+        """(..., dims) raw -> normalised: 2 (x - low) / (high - low + eps) - 1 where masked."""
+        scaled = 2.0 * (x - self.low) / (self.high - self.low + EPS) - 1.0
         return np.where(self.mask, scaled, x)
 
     def decode(self, x: np.ndarray) -> np.ndarray:
-        """(..., dims) normalised -> raw: 0.5 (x + 1) (q99 - q01 + eps) + q01 where masked."""
-        return np.where(self.mask, 0.5 * (x + 1.0) * (self.q99 - self.q01 + EPS) + self.q01, x)
+        """(..., dims) normalised -> raw: 0.5 (x + 1) (high - low + eps) + low where masked."""
+        return np.where(self.mask, 0.5 * (x + 1.0) * (self.high - self.low + EPS) + self.low, x)
 
 
 @dataclass(frozen=True)
@@ -52,24 +60,87 @@ class Statistics:
         return self.action.decode(np.asarray(actions, np.float64))
 
 
-def bounds_of(entry: dict) -> Bounds:
-    """Bounds of one entry of `dataset_statistics.json`: q01, q99 and, where it has one, the mask."""
-    q01, q99 = (np.asarray(entry[name], np.float64) for name in ("q01", "q99"))
-    return Bounds(q01, q99, np.asarray(entry.get("mask", np.ones(q01.shape)), bool))
+def statistics_table(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Where the statistics are, for messages, and the table itself: dataset -> {action, proprio}.
+
+    `dataset_statistics.json` replaces `norm_stats` of config.json as a whole.
+    """
+    path = folder / "dataset_statistics.json"
+    if path.exists():
+        return str(path), read_json(path)
+    table = read_json(folder / "config.json").get("norm_stats")
+    if not isinstance(table, dict) or not table:
+        raise CheckpointError(f"{path}: missing, and config.json has no norm_stats; copy it from the checkpoint")
+    return f"{folder / 'config.json'}: norm_stats", table
 
 
-def read_statistics(folder: Path, key: str = "") -> Statistics:
-    """Statistics of `key`, or of the only dataset in the file; ValueError lists the keys when none is chosen."""
-    for name, path in (("dataset_statistics.json", None), ("config.json", "norm_stats")):
-        file = folder / name
-        if file.exists():
-            table = json.loads(file.read_text())
-            table = table[path] if path else table
-            break
-    chosen = key if key in table else f"{key}_no_noops" if f"{key}_no_noops" in table else None
-    if chosen is None and not key and len(table) == 1:
-        chosen = next(iter(table))
-    if chosen is None:
-        raise ValueError(f"{file}: has statistics for {', '.join(table)}; none is {key!r}; name one of them")
+def read_statistics(
+    folder: Path, key: str = "", normalisation: str = "quantiles", action_dims: int = 0, proprio_dims: int = 0
+) -> Statistics:
+    """Statistics of `key`, of `<key>_no_noops`, or of the only dataset there is; CheckpointError lists the keys when none is chosen.
+
+    Lengths are held against `action_dims` and `proprio_dims` where given; without proprio_dims, proprio may be absent.
+    """
+    where, table = statistics_table(folder)
+    chosen = _choice(where, table, key)
     entry = table[chosen]
-    return Statistics(chosen, bounds_of(entry["action"]), bounds_of(entry["proprio"]) if "proprio" in entry else None)
+    if not isinstance(entry, Mapping):
+        raise CheckpointError(f"{where}: {chosen} holds {entry!r}, expected action and proprio; copy the file again")
+    if proprio_dims or "proprio" in entry:
+        proprio = _named_bounds(entry, "proprio", f"{where}: {chosen}", normalisation, proprio_dims)
+    else:
+        proprio = None
+    return Statistics(chosen, _named_bounds(entry, "action", f"{where}: {chosen}", normalisation, action_dims), proprio)
+
+
+def bounds_of(entry: Mapping[str, Any], normalisation: str = "quantiles") -> Bounds:
+    """Bounds of one entry of `dataset_statistics.json`: its ends and, where it has one, the mask; ValueError names what is wrong."""
+    low, high = (_numbers(entry, name) for name in ENDS[normalisation])
+    names = "{} and {}".format(*ENDS[normalisation])
+    if low.shape != high.shape:
+        raise ValueError(f"{names} have {low.size} and {high.size} numbers")
+    if (crossed := np.flatnonzero(low > high)).size:
+        i = crossed[0]
+        raise ValueError(f"{names} of dimension {i} are {low[i]:g} and {high[i]:g}: the lower end is above the upper")
+    mask = np.asarray(entry.get("mask", np.ones(low.shape, bool)))
+    if mask.shape != low.shape or mask.dtype != bool:
+        raise ValueError(f"mask is {entry['mask']!r}; expected {low.size} of true or false")
+    return Bounds(low, high, mask)
+
+
+def _choice(where: str, table: Mapping[str, Any], key: str) -> str:
+    for name in (key, key + FALLBACK_SUFFIX):
+        if key and name in table:
+            return name
+    if not key and len(table) == 1:
+        return next(iter(table))
+    problem = f"has none for {key!r}" if key else "has several"
+    raise CheckpointError(
+        f"{where}: {problem}; set policy.unnorm_key to one of: {', '.join(table) or '(the file is empty)'}"
+    )
+
+
+def _named_bounds(entry: Mapping[str, Any], name: str, where: str, normalisation: str, dims: int) -> Bounds:
+    try:
+        bounds = bounds_of(entry[name], normalisation)
+    except KeyError:
+        raise CheckpointError(
+            f"{where} has no {name}; the policy cannot be used without its bounds, copy the file again"
+        ) from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{where}.{name}: {error}; copy the file again") from error
+    if dims and bounds.low.size != dims:
+        raise CheckpointError(
+            f"{where}.{name} has bounds for {bounds.low.size} dimensions, the model has {dims}; use the statistics of this checkpoint"
+        )
+    return bounds
+
+
+def _numbers(entry: Mapping[str, Any], name: str) -> np.ndarray:
+    if name not in entry:
+        have = ", ".join(entry)
+        raise ValueError(f"no {name} (there is {have}); see the parameter policy.normalisation")
+    numbers = np.asarray(entry[name], np.float64)
+    if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} is {entry[name]!r}; expected a list of finite numbers")
+    return numbers

@@ -107,11 +107,25 @@ class VisionBackbone(nn.Module):
         self.featurizer = Tower(config.towers[0])
         if config.fused:
             self.fused_featurizer = Tower(config.towers[1])
+        self._beside: torch.cuda.Stream | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) floats in [0, 1] -> (B, N, sum of tower widths)."""
-        features = [tower(images) for tower in self.children()]
-        return torch.cat(features, dim=-1)
+        return torch.cat(self._features(images), dim=-1)
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        """One tower after the other on a CPU; at the same time, on streams of their own, on a GPU: each leaves part of it idle."""
+        first, *others = self.children()
+        if not others or not images.is_cuda:
+            return [tower(images) for tower in (first, *others)]
+        here, self._beside = torch.cuda.current_stream(images.device), self._beside or torch.cuda.Stream(images.device)
+        self._beside.wait_stream(here)
+        with torch.cuda.stream(self._beside):
+            second = others[0](images)
+        features = [first(images), second]
+        # Memory needs no record_stream: each stream waits for the other before it goes on to allocate again.
+        here.wait_stream(self._beside)
+        return features
 
 
 class Projector(nn.Module):

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import Pruning
+from ..config import Dynamic, Static
 from ..prune.budgets import Budget, schedule
 from ..prune.dynamic import Importance
 from ..prune.layout import Layout
-from ..prune.scores import visual_score
+from ..prune.scores import task_attention, visual_score
 from ..prune.static import Source, select_static
 from .config import ModelConfig
 from .decoder import Decoder, Rope, rope_table
@@ -75,15 +75,27 @@ class ProprioProjector(nn.Module):
 
 @dataclass(frozen=True)
 class Plan:
-    """What one pruned pass does: its configuration, its counts, and what history it may use.
+    """Everything about a pass that its shapes and constants depend on: equal plans may share one captured graph.
 
-    reuse: (layers, V, N) scores of the last pass or None; similarity: (V, N) to the reference frame or None.
     budget None: keep every token (scores for the next pass are still taken when `remember`).
     """
 
-    pruning: Pruning
+    static: Static
+    dynamic: Dynamic
     budget: Budget | None
     remember: bool
+
+    @property
+    def scored(self) -> bool:
+        """Whether anybody looks at the first layers' scores."""
+        return self.remember or self.budget is not None
+
+
+@dataclass(frozen=True)
+class History:
+    """What a pass may use of the past. reuse: (layers, V, N) scores of the last pass, -inf for tokens that did not reach a layer;
+    similarity: (V, N) to the reference frame. None, or a tensor of -inf or +inf, where there is none."""
+
     reuse: Tensor | None = None
     similarity: Tensor | None = None
 
@@ -135,34 +147,68 @@ class Vla(nn.Module):
         """(B, placeholders, width) decoder states -> (B, steps, dims) normalised actions."""
         return self.action_head(self.decoder.norm(states))
 
-    def decode(self, x: Tensor, rope: Rope, layout: Layout, plan: Plan, timer=None) -> tuple[Tensor, Trace]:
+    def decode(self, x: Tensor, rope: Rope, layout: Layout, plan: Plan, history: History, timer=None) -> tuple[Tensor, Trace]:
         """All decoder layers; visual tokens leave on the way as `plan` says.
 
-        x: (1, L, width). Returns the states of the readout rows (1, placeholders, width) before the final norm, and the
-        trace. Layers before the last compute all rows present; the last only those that are read.
+        x: (1, L, width). Returns the states of the readout rows (1, placeholders, width) before the final norm, and the trace.
         """
-        run = _Pass(x, rope, layout, plan, timer, self.config.decoder.layers)
-        last = len(self.decoder.layers)
-        for number, layer in enumerate(self.decoder.layers, start=1):
-            rows = run.readout_rows() if number == last else None
-            run.x, attention = layer(run.x, run.rope, run.task_rows(number), rows)
-            run.after(number, attention)
+        x, scores = self.prefix(x, rope, layout, plan.scored, timer)
+        return self.suffix(x, rope, layout, plan, history, scores, timer)
+
+    def prefix(
+        self, x: Tensor, rope: Rope, layout: Layout, scored: bool, timer=None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The layers before static pruning, on all tokens: the same whatever is kept afterwards.
+
+        Returns x (1, L, width) and, when `scored`, eq. 1's scores of these layers (layers, V, N) float32.
+        """
+        task = layout.task_rows(layout.length) if scored else None
+        scores = []
+        for layer in self.decoder.layers[: schedule(len(self.decoder.layers)).static]:
+            x, rows = layer(x, rope, task)
+            if scored:
+                with (timer or _untimed)("selection"):
+                    score = visual_score(task_attention(*rows), layout.FIRST_VISUAL, layout.visual)
+                    scores.append(score.view(layout.views, layout.patches))
+        return x, torch.stack(scores) if scored else None
+
+    def suffix(
+        self, x: Tensor, rope: Rope, layout: Layout, plan: Plan, history: History, scores: Tensor | None, timer=None
+    ) -> tuple[Tensor, Trace]:
+        """Static pruning and the layers after it: of the last one only the rows that are read. Shapes depend on `plan` alone."""
+        run = _Pass(x, rope, layout, plan, history, timer, len(self.decoder.layers))
+        run.begin(scores)
+        for number in range(run.when.static + 1, len(self.decoder.layers) + 1):
+            rows = run.readout_rows() if number == len(self.decoder.layers) else None
+            run.x, scored = self.decoder.layers[number - 1](run.x, run.rope, run.task_rows(number), rows)
+            run.after(number, scored)
         return run.x, run.trace()
 
 
-class _Pass:
-    """The state of one pass: the tokens present, in original positions, and what has been scored so far."""
+def _untimed(stage: str):
+    return nullcontext()
 
-    def __init__(self, x, rope, layout, plan, timer, depth):
-        self.x, self.rope, self.layout, self.plan = x, rope, layout, plan
-        self.timed = timer or (lambda stage: nullcontext())
+
+class _Pass:
+    """What happens after the prefix: the tokens present, in original positions, and what has been scored so far."""
+
+    def __init__(self, x, rope, layout, plan, history, timer, depth):
+        self.x, self.rope, self.layout, self.plan, self.history = x, rope, layout, plan, history
+        self.timed = timer or _untimed
         self.when = schedule(depth)
         self.present = torch.arange(layout.visual, device=x.device)
         self.static, self.sources = self.present, None
-        self.local: list[Tensor] = []
         self.salient: list[Tensor] = []
-        self.importance = Importance(layout.visual, plan.pruning.dynamic, x.device)
-        self.lengths: list[int] = []
+        self.importance = Importance(layout.visual, plan.dynamic, x.device)
+        self.lengths = [self.length] * self.when.static
+
+    def begin(self, scores: Tensor | None) -> None:
+        """Use the scores of the layers before (layers, V, N)."""
+        if self.plan.remember:
+            self.salient += [scores[number - 1] for number in self.when.reuse if number <= self.when.static]
+        if self.plan.budget is not None and self.plan.static.enabled:
+            with self.timed("selection"):
+                self._prune_static(scores)
 
     @property
     def length(self) -> int:
@@ -174,36 +220,28 @@ class _Pass:
 
     def task_rows(self, number: int) -> slice | None:
         """Rows to score in this layer, None where nobody needs the scores."""
-        plan, when = self.plan, self.when
-        prunes = plan.budget is not None
-        wanted = (
-            (prunes and number in when.local and plan.pruning.static.enabled)
-            or (prunes and number in when.dynamic and plan.pruning.dynamic.enabled)
-            or (plan.remember and number in when.reuse)
-        )
+        plan = self.plan
+        wanted = (plan.remember and number in self.when.reuse) or self._prunes(number)
         return self.layout.task_rows(self.length) if wanted else None
 
-    def after(self, number: int, attention: Tensor | None) -> None:
+    def _prunes(self, number: int) -> bool:
+        plan = self.plan
+        return plan.budget is not None and plan.dynamic.enabled and number in self.when.dynamic
+
+    def after(self, number: int, scored: tuple[Tensor, Tensor] | None) -> None:
         self.lengths.append(self.length)
-        if attention is None:
+        if scored is None:
             return
         with self.timed("selection"):
-            self._use(number, attention)
+            self._use(number, task_attention(*scored))
 
     def _use(self, number: int, attention: Tensor) -> None:
-        plan, when, first = self.plan, self.when, self.layout.FIRST_VISUAL
-        score = visual_score(attention, first, self.present.numel())
-        if plan.remember and number in when.reuse:
-            self.salient.append(self._original(score))
-        if plan.budget is None:
-            return
-        if number in when.local and plan.pruning.static.enabled:
-            self.local.append(self._original(score))
-            if number == when.static:
-                self._prune_static()
-        elif number in when.dynamic and plan.pruning.dynamic.enabled:
+        first = self.layout.FIRST_VISUAL
+        if self.plan.remember and number in self.when.reuse:
+            self.salient.append(self._original(visual_score(attention, first, self.present.numel())))
+        if self._prunes(number):
             self.importance.update(attention, first, self.present)
-            count = plan.budget.dynamic_keep[when.dynamic.index(number)]
+            count = self.plan.budget.dynamic_keep[self.when.dynamic.index(number)]
             if count < self.present.numel():
                 self._keep(self.importance.select(self.present, count))
 
@@ -212,11 +250,9 @@ class _Pass:
         full = score.new_full((self.layout.visual,), -torch.inf)
         return full.index_copy_(0, self.present, score).view(self.layout.views, self.layout.patches)
 
-    def _prune_static(self) -> None:
-        plan = self.plan
-        kept, self.sources = select_static(
-            torch.stack(self.local), plan.reuse, plan.similarity, plan.pruning.static.similarity_threshold, plan.budget
-        )
+    def _prune_static(self, scores: Tensor) -> None:
+        history, threshold = self.history, self.plan.static.similarity_threshold
+        kept, self.sources = select_static(scores, history.reuse, history.similarity, threshold, self.plan.budget)
         self._keep(kept)
         self.static = self.present
 
@@ -236,10 +272,6 @@ class _Pass:
 
 def reached(trace: Trace, layout: Layout) -> Tensor:
     """(V * N,) uint8: `Source` bits of every visual token, with how far it came."""
-    if trace.sources is None:
-        bits = torch.zeros(layout.visual, dtype=torch.uint8, device=trace.kept.device)
-        bits[trace.static] = int(Source.AFTER_STATIC)
-    else:
-        bits = trace.sources.flatten().clone()
-    bits[trace.kept] |= int(Source.LAST_LAYER)
-    return bits
+    nothing = torch.zeros(layout.visual, dtype=torch.uint8, device=trace.kept.device)
+    bits = nothing.index_fill(0, trace.static, int(Source.AFTER_STATIC)) if trace.sources is None else trace.sources.flatten()
+    return bits | nothing.index_fill(0, trace.kept, int(Source.LAST_LAYER))

@@ -21,7 +21,7 @@ def patch_similarity(current: Tensor, reference: Tensor, patch: int, kind: str) 
 def _blocks(images: Tensor, patch: int) -> Tensor:
     """(V, H, W, 3) uint8 -> (V, rows, patch, columns, patch * 3) float32, without moving a pixel."""
     views, height, width, _ = images.shape
-    return images.view(views, height // patch, patch, width // patch, patch * 3).float()
+    return images.reshape(views, height // patch, patch, width // patch, patch * 3).float()
 
 
 def _sums(blocks: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one place from which motion leaves the node. Arming, e-stop and other command interfaces belong here."""
+"""The one place from which motion leaves the node."""
 
 from __future__ import annotations
 
@@ -6,37 +6,73 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 
 from specprune_ros.config import Config
-from specprune_ros.msg import Action
-from specprune_ros.ros import convert, qos
-from specprune_ros.types import Command
+from specprune_ros.ros.gripper import Gripper
+from specprune_ros.ros.interfaces import INTERFACES
+from specprune_ros.ros.servo import Servo
+from specprune_ros.types import Command, EndEffector
 
 ACKNOWLEDGE_S = 1.0
 
 
 class CommandOutput:
-    """Publishes commands until it is stopped; the stop is the last message."""
+    """Publishes commands; when they cease, rest, and then nothing. Once closed, nothing any more: the last message is a stop."""
 
     def __init__(self, node: Node, config: Config):
-        self._publisher = node.create_publisher(Action, config.topics.action, qos.EVENTS)
-        self._scale = config.action
-        self._period_s = 1.0 / config.control.rate
-        self._frame = config.robot.base_frame
-        self._gripper: float | None = None
-        self._stopped = False
+        self._node = node
+        self._interface = INTERFACES[config.output.interface](node, config)
+        self._hand = None if self._interface.has_gripper else Gripper(node, config)
+        twist = config.output.interface == "servo_twist"
+        self._servo = Servo(node, config) if twist and config.output.switch_servo else None
+        self._opening: float | None = None
+        self._rests_left = 0
+        self._closed = False
 
-    def send(self, command: Command, now_ns: int) -> None:
-        """One control period's motion; nothing any more once stopped."""
-        if self._stopped:
-            return
-        message = convert.command(command, self._scale, self._period_s, convert.header(now_ns, self._frame))
-        self._gripper = message.gripper
-        self._publisher.publish(message)
+    @property
+    def topic(self) -> str:
+        return self._interface.publisher.topic_name
 
-    def stop(self, now_ns: int) -> None:
-        """No motion, gripper as commanded last. Where nothing was ever commanded, nothing has to be stopped."""
-        if self._stopped or self._gripper is None:
-            self._stopped = True
+    def obstacles(self) -> list[str]:
+        """What speaks against moving the arm now."""
+        found = []
+        rivals = self._node.count_publishers(self.topic) - 1
+        if rivals > 0:
+            found.append(f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} first")
+        if self._servo and (obstacle := self._servo.obstacle()):
+            found.append(obstacle)
+        return found
+
+    def send(self, command: Command, measured: EndEffector, now_ns: int, config: Config) -> None:
+        """One control period's motion."""
+        if self._closed:
             return
-        self._stopped = True
-        self._publisher.publish(convert.stop(self._gripper, self._period_s, convert.header(now_ns, self._frame)))
-        self._publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
+        self._interface.move(command, measured, now_ns, config)
+        self._opening = command.displacement.gripper
+        self._rests_left = self._interface.rests
+        if self._servo:
+            self._servo.sent()
+        if self._hand:
+            self._hand.want(self._opening, config.output.gripper_hysteresis)
+
+    def hold(self, measured: EndEffector | None, now_ns: int) -> None:
+        """A control period without motion: says so for a few periods after the last motion."""
+        if self._rests_left and not self._closed and self._interface.rest(measured, self._opening, now_ns):
+            self._rests_left -= 1
+
+    def finish(self, measured: EndEffector | None, now_ns: int) -> None:
+        """There will be no more control periods: what is left to be said of rest is said now."""
+        for _ in range(self._rests_left):
+            self.hold(measured, now_ns)
+        self._rests_left = 0
+
+    def released(self) -> None:
+        """The arm was disarmed."""
+        for part in (self._servo, self._hand):
+            if part:
+                part.release()
+
+    def close(self, measured: EndEffector | None, now_ns: int) -> None:
+        """The last message is a stop. Who is at rest already says nothing: the arm may be another's by now."""
+        if self._rests_left and not self._closed:
+            self._interface.rest(measured, self._opening, now_ns)
+            self._interface.publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
+        self._closed = True

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped, Vector3
+from geometry_msgs.msg import PoseStamped, TwistStamped, Vector3
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
-from specprune_ros.config import ActionScale
 from specprune_ros.msg import Action, ActionChunk, PruningStatus
 from specprune_ros.observe.motion import check_pose
-from specprune_ros.sim.rotation import to_rotvec_x_positive
+from specprune_ros.rotation import to_rotvec_x_positive
 from specprune_ros.types import ActionChunk as Chunk
-from specprune_ros.types import BadInput, Command, EndEffector, Motion, PruningReport
+from specprune_ros.types import STAGES, BadInput, Command, Displacement, EndEffector, Motion, PruningReport
 
 NANOSECONDS = 1_000_000_000
 CHANNELS = {
@@ -121,33 +120,37 @@ def proprio(measured: EndEffector, fingers_m: Sequence[float]) -> np.ndarray:
     return np.concatenate([measured.position_m, turned, [left, -right]]).astype(np.float32)
 
 
-def action(
-    units: np.ndarray, scale: ActionScale, period: float, stamp: Header, chunk_id: int = 0, step: int = 0
-) -> Action:
-    """An action (7,) in action units as a message in m and rad."""
-    moved, turned = units[:3] * scale.scale_translation, units[3:6] * scale.scale_rotation
+def action(motion: Displacement, period: float, stamp: Header, chunk_id: int = 0, step: int = 0) -> Action:
+    """What the end effector is to do in one period."""
     return Action(
         header=stamp,
-        translation=_vector(moved),
-        rotation=_vector(turned),
-        gripper=float(units[6]),
+        translation=_vector(motion.translation_m),
+        rotation=_vector(motion.rotation_rad),
+        gripper=float(motion.gripper),
         period=period,
         chunk_id=chunk_id,
         step=step,
     )
 
 
-def command(given: Command, scale: ActionScale, period: float, stamp: Header) -> Action:
-    return action(given.action, scale, period, stamp, given.chunk_id, given.step)
+def command(given: Command, period: float, stamp: Header) -> Action:
+    return action(given.displacement, period, stamp, given.chunk_id, given.step)
 
 
 def stop(gripper: float, period: float, stamp: Header) -> Action:
     """No motion, gripper as it is."""
-    return action(np.array([0.0] * 6 + [gripper]), ActionScale(), period, stamp)
+    return action(Displacement(np.zeros(3), np.zeros(3), gripper), period, stamp)
 
 
-def action_units(message: Action, scale: ActionScale, period: float, frame: str, topic: str) -> np.ndarray:
-    """The action (7,) in action units; BadInput unless it is finite, for this frame and this control period."""
+def twist(linear: np.ndarray, angular: np.ndarray, stamp: Header) -> TwistStamped:
+    """Velocities (3,) [m/s] and (3,) [rad/s] in the stamp's frame."""
+    message = TwistStamped(header=stamp)
+    message.twist.linear, message.twist.angular = _vector(linear), _vector(angular)
+    return message
+
+
+def displacement(message: Action, period: float, frame: str, topic: str) -> Displacement:
+    """What an action message asks for; BadInput unless it is finite, for this frame and this control period."""
     if message.header.frame_id != frame:
         raise BadInput(f"{topic}: the action is in frame {message.header.frame_id!r}, expected {frame!r}")
     if abs(message.period - period) > PERIOD_TOLERANCE * period:
@@ -156,14 +159,15 @@ def action_units(message: Action, scale: ActionScale, period: float, frame: str,
     physical = np.array([moved.x, moved.y, moved.z, turned.x, turned.y, turned.z, message.gripper])
     if not np.isfinite(physical).all():
         raise BadInput(f"{topic}: the action is not finite: {physical.tolist()}")
-    return physical / ([scale.scale_translation] * 3 + [scale.scale_rotation] * 3 + [1.0])
+    return Displacement(physical[:3], physical[3:6], float(physical[6]))
 
 
-def chunk(predicted: Chunk, scale: ActionScale, period: float, frame: str) -> ActionChunk:
+def chunk(predicted: Chunk, motions: Sequence[Displacement], period: float, frame: str) -> ActionChunk:
+    """A chunk and what each of its steps means in the base frame."""
     period_ns = round(period * NANOSECONDS)
     actions = [
-        action(units, scale, period, header(predicted.stamp_ns + i * period_ns, frame), predicted.chunk_id, i)
-        for i, units in enumerate(predicted.actions)
+        action(motion, period, header(predicted.stamp_ns + i * period_ns, frame), predicted.chunk_id, i)
+        for i, motion in enumerate(motions)
     ]
     return ActionChunk(
         header=header(predicted.stamp_ns, frame),
@@ -185,7 +189,6 @@ PER_VIEW = (
     ("from_local_per_view", "from_local_per_view"),
     ("from_fill_per_view", "from_fill_per_view"),
 )
-STAGES = ("preprocess", "vision", "selection", "decoder", "head", "total")
 
 
 def status(report: PruningReport, motion: Motion | None, views: Sequence[str], stamp: Header) -> PruningStatus:
@@ -202,7 +205,7 @@ def status(report: PruningReport, motion: Motion | None, views: Sequence[str], s
     )
     for ours, theirs in PER_VIEW:
         setattr(message, ours, [int(count) for count in getattr(report, theirs)])
-    for stage in STAGES:
+    for stage in (*STAGES, "total"):
         setattr(message, f"{stage}_ms", float(report.stage_ms.get(stage, 0.0)))
     for part in ("linear", "angular", "dz"):
         setattr(message, f"ee_{part}", float(getattr(motion, part)) if motion else float("nan"))

@@ -21,10 +21,10 @@ from specprune_ros.msg import Action, PruningStatus
 from specprune_ros.ros import convert, qos
 from specprune_ros.sim.env import TabletopEnv
 from specprune_ros.srv import ResetSim
+from specprune_ros.types import STAGES
 
 LOADING = "policy is loading"
 COUNTERS = ("ticks", "commands", "holds", "requests", "failures", "deadline_misses", "replans", "resets", "limited")
-STAGES = ("preprocess", "vision", "selection", "decoder", "head")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from specprune_ros.control.loop import ControlLoop
+from specprune_ros.control.safety import SafetyGate
 from specprune_ros.ros import qos
 from specprune_ros.ros.inputs import Stream
 from specprune_ros.types import InferenceResult
@@ -23,8 +24,10 @@ NO_TICK = "no control period in the last second; with use_sim_time, check that /
 class Diagnostics:
     """Collects what happens and publishes it when asked, once a second."""
 
-    def __init__(self, node: Node):
-        self._node = node
+    def __init__(self, node: Node, gate: SafetyGate):
+        self._node, self._gate = node, gate
+        self.realtime: dict[str, str] = {}
+        """What the system granted."""
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.EVENTS)
         self._latencies_ms: deque[float] = deque(maxlen=KEPT_LATENCIES)
         self._result: InferenceResult | None = None
@@ -54,6 +57,8 @@ class Diagnostics:
         values = {"control rate [Hz]": self._ticks / max(now_s - self._asked_s, 1e-3)}
         self._ticks, self._asked_s = 0, now_s
         values["hold reason"] = self.hold_reason or ""
+        values |= {"safety": self._gate.state.value, "safety reason": self._gate.reason, "trips": self._gate.trips}
+        values |= {f"real time: {name}": text for name, text in self.realtime.items()}
         missed = 0
         if loop:
             values |= {
@@ -61,7 +66,7 @@ class Diagnostics:
                 "mode": loop.mode.value,
                 "limits": "; ".join(loop.limit_reasons),
             }
-            values |= asdict(loop.counters)
+            values |= asdict(loop.counters) | {f"limit {name}": count for name, count in loop.limits_hit.items()}
             missed = loop.counters.deadline_misses - self._misses_before
             self._misses_before = loop.counters.deadline_misses
         if self.hold_reason:

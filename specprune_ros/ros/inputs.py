@@ -26,7 +26,10 @@ class Stream:
         self._fresh = False
         self._count = 0
         self._received_s = self._asked_s = time.monotonic()
-        node.create_subscription(kind, topic, self._store, profile)
+        self._subscription = node.create_subscription(kind, topic, self._store, profile)
+
+    def close(self, node: Node) -> None:
+        node.destroy_subscription(self._subscription)
 
     def take(self):
         """The newest message, once; None when nothing came since."""
@@ -67,6 +70,12 @@ class InputStreams:
     def streams(self) -> list[Stream]:
         """Everything that should keep coming."""
         return [*self._images, *([self._pose] if self._pose else []), self._joints]
+
+    def close(self, node: Node) -> None:
+        """Listen no longer."""
+        for stream in (*self._images, self._joints, self._pose, self._description):
+            if stream:
+                stream.close(node)
 
     def feed(self, loop: ControlLoop, with_proprio: bool) -> None:
         """Converts what came since the last call and hands it to the loop; what is unusable becomes its reason to hold.

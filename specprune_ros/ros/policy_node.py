@@ -1,88 +1,199 @@
-"""The policy node: cameras and robot state in, actions out. It stores, ticks and publishes; everything else is below."""
+"""The policy node: cameras and robot state in, motions out. It stores, ticks and publishes; everything else is below.
+
+A managed (lifecycle) node. configure: the policy is loaded and warmed up. activate: streams are read, inference runs, the chunks it
+plans are published, and nothing moves. ~/arm: commands leave.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from specprune_ros.config import Config, ConfigError
+from specprune_ros.control.jitter import Jitter
+from specprune_ros.control.limits import displacement
 from specprune_ros.control.loop import ControlLoop
+from specprune_ros.control.safety import SafetyGate
 from specprune_ros.eval.overlay import overlay
 from specprune_ros.infer.worker import InferenceWorker, PolicyUnavailable
 from specprune_ros.msg import ActionChunk, PruningStatus
-from specprune_ros.ros import convert, qos
+from specprune_ros.ros import convert, qos, realtime
+from specprune_ros.ros.arming import Arming
 from specprune_ros.ros.commands import CommandOutput
 from specprune_ros.ros.diagnostics import Diagnostics
 from specprune_ros.ros.inputs import InputStreams
+from specprune_ros.ros.lifecycle import ManagedNode
 from specprune_ros.ros.parameters import LiveParameters
-from specprune_ros.ros.run import Failure, run
+from specprune_ros.ros.run import Failure, run, stop_requested
 from specprune_ros.types import Command, Hold, InferenceRequest, InferenceResult
 
-LOADING = Hold("policy is loading")
+LOADING, INACTIVE = "policy is loading", "inactive; activate the node"
 CLOSE_S = 1.0
+POLL_S = 0.05
 LOG_EVERY_S = 5.0
 
 
 class PolicyNode:
-    """One control timer decides; inference runs in the worker's thread and is never waited for."""
+    """One control timer decides; inference runs in the worker's thread and is never waited for while the node is active."""
 
     def __init__(self):
-        self.node = node = Node("policy_node", automatically_declare_parameters_from_overrides=True)
+        self.node = node = ManagedNode("policy_node", self, automatically_declare_parameters_from_overrides=True)
         self._parameters = LiveParameters(node)
-        config = self._parameters.config
-        topics = config.topics
+        config, topics = self._parameters.config, self._parameters.config.topics
+        self._gate = SafetyGate()
+        self._arming = Arming(node, self._gate, self._obstacles, on_arm=self._armed, on_disarm=self._disarmed)
         self._commands = CommandOutput(node, config)
         self._chunks = node.create_publisher(ActionChunk, topics.chunk, qos.EVENTS)
         self._statuses = node.create_publisher(PruningStatus, topics.status, qos.EVENTS)
         self._debug_images = node.create_publisher(Image, topics.debug_image, qos.SENSOR_OUT)
-        self._diagnostics = Diagnostics(node)
-        self._inputs = InputStreams(node, config)
+        self._diagnostics = Diagnostics(node, self._gate)
         self._instruction: str | None = None
         node.create_subscription(String, topics.instruction, self._on_instruction, qos.EVENTS)
 
-        self._worker = InferenceWorker(lambda: load(config))
+        self._worker: InferenceWorker | None = None
+        self._policy = None
+        self._inputs: InputStreams | None = None
         self._loop: ControlLoop | None = None
+        self._timer = None
         self._request: InferenceRequest | None = None
         self._misses_at_request = 0
-        node.create_timer(1.0 / config.control.rate, self._tick)
         # Also alive while a simulated clock stands still.
-        node.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(1.0, self._report, clock=steady)
+        if config.auto_activate:
+            self._worker = _worker(config)
+            self._starter = node.create_timer(POLL_S, self._start, clock=steady)
 
     def close(self) -> bool:
         """The stop is the last command, whatever the model is doing; False when it hangs."""
-        self._commands.stop(self._now_ns())
-        return self._worker.close(CLOSE_S)
+        self._commands.close(self._measured(), self._now_ns())
+        return self._worker is None or self._worker.close(CLOSE_S)
+
+    # Lifecycle.
+
+    def configure(self) -> None:
+        """Load the policy and warm it up."""
+        config = self._parameters.config
+        self._worker = self._worker or _worker(config)
+        try:
+            while (policy := self._worker.policy()) is None:
+                if stop_requested():
+                    raise Failure("asked to end while the policy was loading")
+                time.sleep(POLL_S)
+            self._check(policy)
+        except (PolicyUnavailable, ConfigError) as error:
+            self._worker, worker = None, self._worker
+            worker.close(CLOSE_S)
+            raise Failure(f"the policy cannot be loaded: {error}") from error
+        self._policy = policy
+        self._diagnostics.realtime = realtime.prepare(config.realtime)
+        self.node.get_logger().info(f"policy {policy.name} is ready")
+
+    def activate(self) -> None:
+        """Read the streams and plan; nothing moves before ~/arm."""
+        config, policy = self._parameters.config, self._policy
+        self._loop = ControlLoop(config, policy.view_count, policy.chunk_steps, policy.proprio_dims)
+        if self._instruction is not None:
+            self._loop.set_instruction(self._instruction)
+        self._inputs = InputStreams(self.node, config)
+        self._jitter = Jitter(1.0 / config.control.rate)
+        self._timer = self.node.create_timer(1.0 / config.control.rate, self._tick)
+
+    def deactivate(self) -> None:
+        """Stop moving, and stop listening."""
+        if self._loop is None:
+            return
+        self._arming.disarm("the node was deactivated; activate it and call ~/arm")
+        self._commands.finish(self._measured(), self._now_ns())
+        self.node.destroy_timer(self._timer)
+        self._inputs.close(self.node)
+        self._inputs = self._loop = self._timer = None
+        self._diagnostics.hold_reason = INACTIVE
+
+    def cleanup(self) -> None:
+        """Let go of the policy."""
+        if self._worker is not None and not self._worker.close(CLOSE_S):
+            raise Failure("the model hangs in an inference; restart the node")
+        self._worker = self._policy = None
+
+    def _start(self) -> None:
+        """Without a lifecycle manager: configure when the policy is warm, then activate."""
+        try:
+            if self._worker.policy() is None:
+                return
+        except PolicyUnavailable as error:
+            raise Failure(f"the policy cannot be loaded: {error}") from error
+        self.node.destroy_timer(self._starter)
+        self._check(self._worker.policy())
+        self.node.trigger_configure()
+        self.node.trigger_activate()
+
+    def _check(self, policy) -> None:
+        if policy.proprio_dims not in (0, convert.PROPRIO_DIMS):
+            raise ConfigError(
+                f"policy.checkpoint: the policy wants {policy.proprio_dims} proprio values; this node measures "
+                f"{convert.PROPRIO_DIMS} (pose and two fingers)"
+            )
+        ControlLoop(self._parameters.config, policy.view_count, policy.chunk_steps, policy.proprio_dims)
+
+    # Arming.
+
+    def _obstacles(self) -> list[str]:
+        """What speaks against moving the arm now."""
+        if self._loop is None:
+            return [self._diagnostics.hold_reason or INACTIVE]
+        reason = self._loop.blocked(self._now_ns())
+        return ([reason] if reason else []) + self._commands.obstacles()
+
+    def _armed(self) -> None:
+        """Motion begins with what is planned from now on."""
+        self._loop.drop_plan()
+
+    def _disarmed(self) -> None:
+        """In the middle of a motion, rest is said at once and not at the next period."""
+        self._commands.hold(self._measured(), self._now_ns())
+        self._commands.released()
+
+    def _measured(self):
+        return self._loop and self._loop.measured
 
     # One control period.
 
     def _tick(self) -> None:
-        outcome = self._decide(self._now_ns())
+        self._jitter.tick(time.monotonic())
+        now_ns = self._now_ns()
+        outcome = self._decide(now_ns)
         if isinstance(outcome, Hold):
+            self._commands.hold(self._measured(), now_ns)
             self.node.get_logger().warning(f"holding: {outcome.reason}", throttle_duration_sec=LOG_EVERY_S)
         self._diagnostics.ticked(outcome.reason if isinstance(outcome, Hold) else None)
 
     def _decide(self, now_ns: int) -> Command | Hold:
-        loop = self._ready_loop()
-        if loop is None:
-            return LOADING
-        if self._parameters.config is not loop.config:
-            loop.update_config(self._parameters.config)
+        loop, config = self._loop, self._parameters.config
+        if config is not loop.config:
+            loop.update_config(config)
         self._inputs.feed(loop, with_proprio=self._policy.proprio_dims > 0)
         answered = self._accept(loop, now_ns)
-        outcome = loop.tick(now_ns)
+        self._arming.auto(config.safety)
+        planned = loop.tick(now_ns)
+        outcome = self._arming.pass_on(planned, now_ns, config.safety)
         if isinstance(outcome, Command):
-            self._commands.send(outcome, now_ns)
+            self._commands.send(outcome, loop.measured, now_ns, config)
+        else:
+            loop.not_sent()
         self._submit(loop, now_ns)
         if answered:
             self._publish_debug_image(*answered)  # the slowest part comes when the command is out
         return outcome
 
     def _submit(self, loop: ControlLoop, now_ns: int) -> None:
+        if self._worker.busy:  # with an inference that was asked for before the node was deactivated
+            return
         if request := loop.request(now_ns):
             self._request = request
             self._misses_at_request = loop.counters.deadline_misses
@@ -98,38 +209,10 @@ class PolicyNode:
             loop.failed(outcome)
             return None
         if loop.accept(outcome, now_ns):
-            config = loop.config
-            period_s = 1.0 / config.control.rate
-            self._chunks.publish(convert.chunk(outcome.chunk, config.action, period_s, config.robot.base_frame))
+            self._publish_chunk(outcome, loop)
         self._publish_status(request, outcome, now_ns)
         self._diagnostics.inferred(outcome)
         return request, outcome
-
-    # Start.
-
-    def _ready_loop(self) -> ControlLoop | None:
-        """The control loop, which exists once the policy is warm. Failure when there will be none."""
-        if self._loop is None:
-            try:
-                self._policy = self._worker.policy()
-            except PolicyUnavailable as error:
-                raise Failure(f"the policy cannot be loaded: {error}") from error
-            if self._policy is not None:
-                self._loop = self._make_loop()
-                self.node.get_logger().info(f"policy {self._policy.name} is ready")
-        return self._loop
-
-    def _make_loop(self) -> ControlLoop:
-        policy = self._policy
-        if policy.proprio_dims not in (0, convert.PROPRIO_DIMS):
-            raise ConfigError(
-                f"policy.checkpoint: the policy wants {policy.proprio_dims} proprio values; this node measures "
-                f"{convert.PROPRIO_DIMS} (pose and two fingers)"
-            )
-        loop = ControlLoop(self._parameters.config, policy.view_count, policy.chunk_steps, policy.proprio_dims)
-        if self._instruction is not None:
-            loop.set_instruction(self._instruction)
-        return loop
 
     # Callbacks and slow reports.
 
@@ -143,8 +226,19 @@ class PolicyNode:
             self._loop.set_instruction(message.data)
 
     def _report(self) -> None:
-        self._ready_loop()
-        self._diagnostics.publish(self._loop, self._inputs.streams())
+        self._arming.watch(self._commands.obstacles)
+        streams = self._inputs.streams() if self._inputs else []
+        jitter = self._jitter.summary_ms() if self._loop else {}
+        self._diagnostics.realtime |= {f"tick jitter {name}": f"{value:.3f}" for name, value in jitter.items()}
+        if self._policy is None:
+            self._diagnostics.hold_reason = LOADING if self._worker else "unconfigured; configure the node"
+        self._diagnostics.publish(self._loop, streams)
+
+    def _publish_chunk(self, result: InferenceResult, loop: ControlLoop) -> None:
+        config, chunk = loop.config, result.chunk
+        turn = loop.measured.quaternion_xyzw
+        motions = [displacement(action, config.action, turn) for action in chunk.actions]
+        self._chunks.publish(convert.chunk(chunk, motions, 1.0 / config.control.rate, config.robot.base_frame))
 
     def _publish_status(self, request: InferenceRequest, result: InferenceResult, now_ns: int) -> None:
         config, chunk, misses = self._loop.config, result.chunk, self._loop.counters.deadline_misses
@@ -174,9 +268,13 @@ class PolicyNode:
         return self.node.get_clock().now().nanoseconds
 
 
+def _worker(config: Config) -> InferenceWorker:
+    return InferenceWorker(lambda: load(config))
+
+
 def load(config: Config):
     """The policy, warm. Runs in the worker's thread; torch is imported there, so that the node is up at once."""
-    from specprune_ros.infer.policy import load_policy
+    from specprune_ros.infer.load import load_policy
 
     policy = load_policy(config)
     policy.warm_up(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,9 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from specprune_ros.config import ConfigError
+
+_received: list[int] = []
+"""Signals that asked this process to end."""
 
 WAKE_S = 0.1
 """Longest time until a signal is noticed while nothing happens."""
@@ -32,14 +36,18 @@ class Application(Protocol):
         """Says goodbye on its topics and ends its threads; False when one of them hangs."""
 
 
+def stop_requested() -> bool:
+    """Whether a signal asked this process to end: for whatever waits for long."""
+    return bool(_received)
+
+
 def run(make: Callable[[], Application], args: Sequence[str] | None = None) -> int:
     """Exit status: 0 after SIGINT or SIGTERM, 1 after a failure, which is one line on stderr."""
-    stopping = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: stopping.append(received))
+        signal.signal(number, lambda received, frame: _received.append(received))
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        clean = _spin(make, lambda: bool(stopping))
+        clean = _spin(make, stop_requested)
     except (ConfigError, Failure) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -52,8 +60,27 @@ def run(make: Callable[[], Application], args: Sequence[str] | None = None) -> i
     return 0
 
 
+class NodeLog(logging.Handler):
+    """Python's log records of this package, in a node's log: what is below `ros/` knows no other way to speak up."""
+
+    def __init__(self, node: Node):
+        super().__init__(logging.INFO)
+        self._node = node
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = self._node.get_logger()
+        # rclpy fixes the severity of a call's place in the code, so every severity has its own.
+        if record.levelno >= logging.ERROR:
+            logger.error(record.getMessage())
+        elif record.levelno >= logging.WARNING:
+            logger.warning(record.getMessage())
+        else:
+            logger.info(record.getMessage())
+
+
 def _spin(make: Callable[[], Application], stopping: Callable[[], bool]) -> bool:
     application = make()
+    logging.getLogger("specprune_ros").addHandler(NodeLog(application.node))
     executor = SingleThreadedExecutor()
     executor.add_node(application.node)
     try:

@@ -17,12 +17,13 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
-from specprune_ros.config import ActionScale, ConfigError, Parameter, Robot, Topics
+from specprune_ros.config import ConfigError, Parameter, Robot, Topics
 from specprune_ros.msg import Action
 from specprune_ros.ros import convert, parameters, qos
 from specprune_ros.ros.run import Failure, run
 from specprune_ros.sim import panda
 from specprune_ros.sim.env import PERIOD_S, SimState, TabletopEnv
+from specprune_ros.sim.osc import action_units
 from specprune_ros.srv import ResetSim
 from specprune_ros.types import BadInput, EndEffector
 
@@ -134,15 +135,13 @@ class SimNode:
 
     def _on_action(self, message: Action) -> None:
         try:
-            units = convert.action_units(
-                message, ActionScale(), PERIOD_S, Robot().base_frame, self._settings["action_topic"]
-            )
+            motion = convert.displacement(message, PERIOD_S, Robot().base_frame, self._settings["action_topic"])
         except BadInput as error:
             self._refused += 1
             text = f"action refused ({self._refused} so far): {error}"
             self.node.get_logger().warning(text, throttle_duration_sec=LOG_EVERY_S)
         else:
-            self._actions.append(units)
+            self._actions.append(action_units(motion))
 
     def _on_reset(self, request: ResetSim.Request, response: ResetSim.Response) -> ResetSim.Response:
         if request.seed < 0:

@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from specprune_ros.sim import panda, rotation, scene
+from specprune_ros import rotation
+from specprune_ros.sim import panda, scene
 from specprune_ros.sim.gl import mujoco
 from specprune_ros.sim.osc import PERIOD_S, OperationalSpaceController, update_poses
 

@@ -7,7 +7,7 @@ which of these applies: a slip, a push or a grasp of nothing leads back into the
 
 import numpy as np
 
-from specprune_ros.sim import rotation
+from specprune_ros import rotation
 from specprune_ros.sim.osc import ACTION_SCALE, limited
 from specprune_ros.sim.scene import CUBE_HALF_M
 

@@ -11,8 +11,10 @@ its new place, so that the measured motion per step closely follows the commande
 
 import numpy as np
 
-from specprune_ros.sim import panda, rotation
+from specprune_ros import rotation
+from specprune_ros.sim import panda
 from specprune_ros.sim.gl import mujoco
+from specprune_ros.types import Displacement
 
 PERIOD_S = 0.05
 #: What an action of +-1 means per control period, as in LIBERO.
@@ -140,6 +142,11 @@ def update_poses(model, data) -> None:
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     mujoco.mj_camlight(model, data)
+
+
+def action_units(motion: Displacement) -> np.ndarray:
+    """(7,) in the action units of `command_action`."""
+    return np.array([*(np.concatenate([motion.translation_m, motion.rotation_rad]) / ACTION_SCALE), motion.gripper])
 
 
 def limited(vector: np.ndarray, longest: float) -> np.ndarray:

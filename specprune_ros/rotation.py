@@ -64,3 +64,15 @@ def _rotvec(x: float, y: float, z: float, w: float) -> np.ndarray:
     sine = math.sqrt(x * x + y * y + z * z)
     scale = 2.0 if sine < 1e-9 else 2.0 * math.atan2(sine, w) / sine
     return np.array([x * scale, y * scale, z * scale])
+
+
+def rotate(q_xyzw, vector) -> np.ndarray:
+    """A vector (3,) turned by a unit quaternion: from the turned frame's coordinates to the common frame's."""
+    x, y, z = vector
+    return multiply(multiply(q_xyzw, (x, y, z, 0.0)), conjugate(q_xyzw))[:3]
+
+
+def from_rpy(rpy_rad) -> np.ndarray:
+    """Unit quaternion (4,) of roll, pitch, yaw about FIXED x, y, z axes, roll first (REP-103): R_z(yaw) R_y(pitch) R_x(roll)."""
+    roll, pitch, yaw = (from_rotvec(np.eye(3)[axis] * float(rpy_rad[axis])) for axis in range(3))
+    return multiply(yaw, multiply(pitch, roll))

@@ -1,0 +1,38 @@
+"""An absolute target pose from relative motions: integrated from the measured pose, and never far from it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from specprune_ros import rotation
+from specprune_ros.types import Displacement, EndEffector
+
+
+class TargetPose:
+    """The pose to hold. It starts where the arm is; a controller that lags or is blocked cannot be outrun."""
+
+    def __init__(self):
+        self.clear()
+
+    def clear(self) -> None:
+        """The next motion starts from where the arm is then."""
+        self._position_m: np.ndarray | None = None
+        self._quaternion_xyzw: np.ndarray | None = None
+
+    def moved(self, motion: Displacement, measured: EndEffector, leash_m: float, leash_rad: float) -> EndEffector:
+        """The target after `motion`, at most leash_m and leash_rad from the measured pose."""
+        if self._position_m is None:
+            self._position_m, self._quaternion_xyzw = measured.position_m, measured.quaternion_xyzw
+        position = self._position_m + motion.translation_m
+        quaternion = rotation.multiply(rotation.from_rotvec(motion.rotation_rad), self._quaternion_xyzw)
+        away = _limited(position - measured.position_m, leash_m)
+        turned = _limited(rotation.difference(quaternion, measured.quaternion_xyzw), leash_rad)
+        self._position_m = measured.position_m + away
+        quaternion = rotation.multiply(rotation.from_rotvec(turned), measured.quaternion_xyzw)
+        self._quaternion_xyzw = quaternion / np.linalg.norm(quaternion)
+        return EndEffector(measured.stamp_ns, self._position_m, self._quaternion_xyzw)
+
+
+def _limited(vector: np.ndarray, longest: float) -> np.ndarray:
+    length = float(np.linalg.norm(vector))
+    return vector if length <= longest else vector * (longest / length)

@@ -1,0 +1,87 @@
+"""From configuration to a policy that is ready: which device, which arithmetic, which engine, and whether it fits."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from ..config import Config, ConfigError
+from ..config import Policy as PolicySettings
+from ..model.checkpoint import load_checkpoint, open_checkpoint
+from ..model.hub import checkpoint_folder
+from .memory import keep_freed_memory
+from .policy import Policy
+
+log = logging.getLogger(__name__)
+
+BUNDLED = Path(__file__).resolve().parent.parent / "model" / "bundled"
+
+
+def load_policy(config: Config, progress=None) -> Policy:
+    """The policy that `config.policy` names; CheckpointError or ConfigError says what is wrong with it.
+
+    progress(done_bytes, total_bytes, name) is told how the weights come in.
+    """
+    settings = config.policy
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) // 2))
+    source = settings.checkpoint or BUNDLED
+    device = torch.device(_device(settings.device))
+    if device.type == "cuda" and (lack := lack_of_memory(needed_bytes(checkpoint_folder(source), settings, device), device)):
+        if settings.device == "cuda":
+            raise ConfigError(f"policy.device: {lack}; free some, or use 'cpu'")
+        log.warning("policy.device: %s; running on the CPU", lack)
+        device = torch.device("cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
+    dtype = _dtype(settings.dtype, device)
+    policy = Policy(load_checkpoint(source, device, dtype, settings, progress), settings.engine)
+    if settings.compile:
+        policy.compile()
+    return policy
+
+
+WORKSPACE_BYTES = 2 << 30
+"""Activations, libraries' workspaces and captured graphs of the 7B model, generously."""
+
+
+def needed_bytes(folder: Path, settings: PolicySettings, device: torch.device) -> int:
+    """Device memory that the checkpoint takes while it runs: weights in the chosen arithmetic, and the rest."""
+    model = open_checkpoint(folder, settings).model
+    return sum(p.numel() for p in model.parameters()) * _dtype(settings.dtype, device).itemsize + WORKSPACE_BYTES
+
+
+def lack_of_memory(needed: int, device: torch.device) -> str:
+    """What is wrong when `needed` bytes do not fit on the device now; empty when they do."""
+    free, total = torch.cuda.mem_get_info(device)
+    if needed <= free:
+        return ""
+    return f"the policy needs {needed / 1e9:.1f} GB of GPU memory, {free / 1e9:.1f} of {total / 1e9:.1f} GB are free"
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("policy.device: 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
+    return name
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    """bf16 where the arithmetic units take it; elsewhere it would be emulated and slow."""
+    if name == "auto":
+        native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else fast_bf16_cpu()
+        name = "bf16" if native else "fp32"
+        if not native and device.type == "cuda":
+            log.warning("policy.dtype: this GPU has no bf16 units; using fp32, which needs twice the memory")
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[name]
+
+
+def fast_bf16_cpu() -> bool:
+    """Whether this CPU multiplies bf16 natively (AVX512-BF16 or AMX)."""
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False

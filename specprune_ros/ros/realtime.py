@@ -1,0 +1,40 @@
+"""What a process can do for steady control periods: no garbage collection of what stays, a priority, no paging. Best effort."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+
+from specprune_ros.config import RealTime
+
+MCL_CURRENT, MCL_FUTURE = 1, 2
+"""<sys/mman.h>"""
+
+
+def prepare(settings: RealTime) -> dict[str, str]:
+    """To be called once, in the control thread, after the policy is warm. What was done, and what the system refused."""
+    gc.collect()
+    gc.freeze()
+    done = {"garbage collector": "what was there after warm-up is frozen"}
+    if settings.priority:
+        done["priority"] = _prioritise(settings.priority)
+    if settings.lock_memory:
+        done["memory"] = _lock()
+    return done
+
+
+def _prioritise(priority: int) -> str:
+    try:
+        # Threads that this one starts later keep the ordinary scheduling: only control is urgent.
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    except (OSError, AttributeError) as error:
+        return f"not granted ({error}); allow it with 'rtprio {priority}' in /etc/security/limits.conf"
+    return f"SCHED_FIFO {priority}"
+
+
+def _lock() -> str:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(MCL_CURRENT | MCL_FUTURE):
+        return f"not locked ({os.strerror(ctypes.get_errno())}); allow it with 'memlock unlimited' in /etc/security/limits.conf"
+    return "locked"

@@ -1,0 +1,13 @@
+"""What the simulated arm may do: nobody stands beside it, and its policy was trained on full-scale commands."""
+
+SIMULATION = {
+    "limits.step_translation": 0.1,
+    "limits.step_rotation": 1.0,
+    "limits.linear_speed": 2.0,
+    "limits.angular_speed": 20.0,
+    "limits.linear_acceleration": 1000.0,
+    "limits.angular_acceleration": 10000.0,
+    "safety.auto_arm": True,
+    "safety.hold_timeout": 0.0,
+}
+"""Parameters of everything that runs on the simulator: evaluation, benchmark, demo, and config/mujoco.yaml."""

@@ -1,0 +1,192 @@
+"""Captured inference equals op-by-op inference, whatever is in its buffers; what is missing is captured later and never waited for.
+
+No CUDA here: a recorder traces the same functions to a fixed graph of tensor operations and replays that. Like a CUDA graph it knows
+nothing but its buffers, so a value that was read on the host while recording would show as a wrong result.
+"""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from specprune_ros.config import Config
+from specprune_ros.infer.clock import Stopwatch
+from specprune_ros.infer.engine import MOST_PREFIXES, EagerEngine, GraphEngine, make_engine
+from specprune_ros.infer.policy import Policy
+from specprune_ros.model.checkpoint import load_checkpoint
+from specprune_ros.model.testing import write_tiny_checkpoint
+from specprune_ros.types import InferenceRequest, Mode, Motion, Observation
+
+RED, BLUE = "pick up the red cube", "pick up the blue cube"
+CONFIG = Config().updated({"instruction": RED})
+
+
+class Recorder:
+    """Stands in for CUDA graphs: `fails` recordings go wrong."""
+
+    def __init__(self, fails=0):
+        self.recorded, self.fails, self.replays = 0, fails, 0
+
+    def __call__(self, function, buffers):
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+        self.recorded += 1
+        return Recording(self, make_fx(function)(*buffers), buffers)
+
+
+class Recording:
+    def __init__(self, recorder, graph, buffers):
+        self.recorder, self.graph, self.buffers = recorder, graph, buffers
+        self.outputs = tuple(output.clone() for output in graph(*buffers))
+
+    def replay(self):
+        self.recorder.replays += 1
+        for output, value in zip(self.outputs, self.graph(*self.buffers), strict=True):
+            output.copy_(value)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return load_checkpoint(write_tiny_checkpoint(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture
+def eager(checkpoint):
+    return Policy(checkpoint, "eager")
+
+
+def graph_policy(checkpoint, recorder):
+    policy = Policy(checkpoint, "eager")
+    policy.engine = GraphEngine(policy.engine, recorder, Stopwatch)
+    return policy
+
+
+def frames(seed, size=(224, 224)):
+    rng = np.random.default_rng(seed)
+    return tuple(rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(2))
+
+
+def request(seed=0, mode=Mode.COARSE, memory=None, instruction=RED, reference=None, size=(224, 224)):
+    proprio = np.random.default_rng(seed).uniform(-1, 1, 8).astype(np.float32)
+    observation = Observation(5, frames(seed, size), proprio, instruction, Motion(0.1, 0.0, 0.0))
+    return InferenceRequest(seed, observation, reference, 7, mode, memory)
+
+
+def with_idle_moments(policy):
+    while policy.idle():
+        pass
+
+
+def same(one, two):
+    np.testing.assert_allclose(one.chunk.actions, two.chunk.actions, atol=1e-5)
+    np.testing.assert_array_equal(one.report.kept, two.report.kept)
+    assert one.report.layer_lengths == two.report.layer_lengths
+    assert (one.report.mode, one.report.reused_global) == (two.report.mode, two.report.reused_global)
+    if one.memory.salient is not None:
+        torch.testing.assert_close(one.memory.salient, two.memory.salient)
+
+
+@pytest.mark.parametrize("aggressiveness", [0.0, 0.25, 0.5, 1.0])
+def test_replayed_equals_eager_along_an_episode(checkpoint, eager, aggressiveness):
+    """Changing frames, state, history and mode, through the same buffers."""
+    recorder = Recorder()
+    graph, config = graph_policy(checkpoint, recorder), CONFIG.updated({"pruning.aggressiveness": aggressiveness})
+    graph.warm_up(config, passes=1)
+    recorded, replays, memories = recorder.recorded, recorder.replays, [None, None]
+    for seed in range(6):
+        mode = (Mode.FINE, Mode.COARSE)[seed % 2]
+        reference = frames(seed - 1) if seed > 1 else None
+        results = [p.infer(request(seed, mode, m, RED, reference), config) for p, m in zip((graph, eager), memories, strict=True)]
+        same(*results)
+        memories = [result.memory for result in results]
+    assert recorder.recorded == recorded and recorder.replays == replays + 12, "warm-up had captured all of it"
+
+
+@pytest.mark.parametrize("change", [{"pruning.static.enabled": False}, {"pruning.dynamic.enabled": False}, {"pruning.static.first_pass": "local"}])
+def test_each_level_alone_and_a_first_pass_without_history(checkpoint, eager, change):
+    graph, config = graph_policy(checkpoint, Recorder()), CONFIG.updated(change)
+    graph.warm_up(config, passes=1)
+    first = [policy.infer(request(), config) for policy in (graph, eager)]
+    same(*first)
+    later = [p.infer(request(1, Mode.FINE, f.memory, RED, frames(9)), config) for p, f in zip((graph, eager), first, strict=True)]
+    same(*later)
+
+
+def test_a_new_aggressiveness_runs_at_once_and_is_captured_in_the_next_idle_moment(checkpoint, eager):
+    recorder = Recorder()
+    graph, config = graph_policy(checkpoint, recorder), CONFIG
+    graph.warm_up(config, passes=1)
+    memory = graph.infer(request(), config).memory
+    harder = config.updated({"pruning.aggressiveness": 0.8})
+    before = recorder.recorded, recorder.replays
+    missing = graph.infer(request(1, memory=memory), harder)
+    assert (recorder.recorded, recorder.replays) == before, "op by op, without a pause for capturing"
+    with_idle_moments(graph)
+    assert recorder.recorded == before[0] + 1, "one suffix; the prefix is shared"
+    same(graph.infer(request(1, memory=memory), harder), missing)
+    assert recorder.replays == before[1] + 2
+    same(missing, eager.infer(request(1, memory=memory), harder))
+
+
+def test_other_words_and_other_camera_sizes_get_graphs_of_their_own(checkpoint, eager):
+    recorder = Recorder()
+    graph, config = graph_policy(checkpoint, recorder), CONFIG
+    for other in (dict(instruction=RED), dict(instruction="put the blue cube on the red plate"), dict(size=(60, 80))):
+        for _ in range(2):
+            same(graph.infer(request(2, **other), config), eager.infer(request(2, **other), config))
+            with_idle_moments(graph)
+    assert recorder.recorded == recorder.replays == 6
+    same(graph.infer(request(2, instruction=BLUE), config), eager.infer(request(2, instruction=BLUE), config))
+    assert (recorder.recorded, recorder.replays) == (6, 8), "words of the same number share their graphs"
+
+
+def test_a_memory_outlives_the_next_inferences(checkpoint):
+    graph, config = graph_policy(checkpoint, Recorder()), CONFIG
+    graph.warm_up(config, passes=1)
+    first = graph.infer(request(), config)
+    before = first.memory.salient.clone()
+    graph.infer(request(3, memory=first.memory), config)
+    torch.testing.assert_close(first.memory.salient, before)
+
+
+def test_the_least_recently_used_graphs_go_first(checkpoint):
+    graph, config = graph_policy(checkpoint, Recorder()), CONFIG
+    for height in range(50, 50 + MOST_PREFIXES + 2):
+        graph.infer(request(size=(height, 60)), config)
+        with_idle_moments(graph)
+    assert len(graph.engine._prefixes) == MOST_PREFIXES
+
+
+def test_a_failed_capture_is_said_once_and_inference_goes_on(checkpoint, eager, caplog):
+    recorder = Recorder(fails=1)
+    graph, config = graph_policy(checkpoint, recorder), CONFIG
+    with caplog.at_level(logging.WARNING):
+        graph.warm_up(config, passes=1)
+        same(graph.infer(request(), config), eager.infer(request(), config))
+    assert [r.message for r in caplog.records if "not permitted when stream is capturing" in r.message] != []
+    assert len(caplog.records) == 1 and recorder.replays == 0 and not graph.idle()
+
+
+def test_graphs_without_cuda_fall_back_with_a_warning(checkpoint, caplog):
+    passes = Policy(checkpoint, "eager").engine.passes
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(make_engine("graph", passes, torch.device("cpu")), EagerEngine)
+    assert "needs a CUDA device" in caplog.text
+    caplog.clear()
+    assert isinstance(make_engine("auto", passes, torch.device("cpu")), EagerEngine) and not caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_graphs_equal_eager(tmp_path):
+    checkpoint = load_checkpoint(write_tiny_checkpoint(tmp_path), "cuda", torch.float32)
+    graph, eager, config = Policy(checkpoint, "graph"), Policy(checkpoint, "eager"), CONFIG
+    graph.warm_up(config)
+    memories = [None, None]
+    for seed in range(6):
+        results = [p.infer(request(seed, Mode.FINE, m), config) for p, m in zip((graph, eager), memories, strict=True)]
+        same(*results)
+        memories = [result.memory for result in results]
+    assert all(value >= 0 for value in results[0].report.stage_ms.values())
