@@ -137,6 +137,7 @@ class Controller:
 class Pruning:
     """How hard visual tokens are pruned."""
 
+    preset: str = param("paper", "Sets aggressiveness and switches all parts of the method on; changing one of those makes it custom", choices=("conservative", "paper", "aggressive", "custom"))
     aggressiveness: float = param(0.5, "0 is exactly the dense model, 0.5 the paper's setting, 1 the hardest", bounds=(0.0, 1.0))
     static: Static = field(default_factory=Static)
     reference: ReferenceFrame = field(default_factory=ReferenceFrame)
@@ -217,7 +218,9 @@ class Topics:
     """Where data comes from and goes to; names as a standard Franka publishes them."""
 
     images: tuple = param(("/camera/third_person/color/image_raw", "/camera/wrist/color/image_raw"), "One image topic per view, in the order of the policy's views", live=False)
-    joint_states: str = param("/joint_states", "sensor_msgs/JointState with arm joints and fingers", live=False)
+    image_transport: str = param("raw", "sensor_msgs/Image on the image topics, or sensor_msgs/CompressedImage (JPEG, PNG) on <topic>/compressed", choices=("raw", "compressed"), live=False)
+    joint_states: str = param("/joint_states", "sensor_msgs/JointState with arm joints and fingers, from one publisher or several", live=False)
+    finger_states: str = param("", "sensor_msgs/JointState with the fingers, where they are not in joint_states", live=False)
     ee_pose: str = param("/franka_robot_state_broadcaster/current_pose", "geometry_msgs/PoseStamped of the end effector in the base frame", live=False)
     robot_description: str = param("/robot_description", "URDF, for forward kinematics when motion comes from joints", live=False)
     instruction: str = param("~/instruction", "std_msgs/String that sets the instruction", live=False)
@@ -229,17 +232,17 @@ class Topics:
     gripper: str = param("~/gripper", "std_msgs/Float64 out, gripper position on change, where no action server is used", unit="m", live=False)
     chunk: str = param("~/chunk", "specprune_ros/ActionChunk out", live=False)
     status: str = param("~/status", "specprune_ros/PruningStatus out", live=False)
-    debug_image: str = param("~/debug_image", "sensor_msgs/Image with the kept tokens of all views", live=False)
+    debug_image: str = param("~/debug_image", "sensor_msgs/Image with the kept tokens of all views; below it one topic per view, e.g. ~/debug_image/wrist", live=False)
 
 
 @dataclass(frozen=True)
 class Robot:
     """Names and frames of the arm."""
 
-    state_source: str = param("ee_pose", "Where end-effector pose and motion come from", choices=("ee_pose", "joints"), live=False)
+    state_source: str = param("ee_pose", "Where end-effector pose and motion come from: a pose topic, TF at the stamps of the images, or joint states and the robot description", choices=("ee_pose", "tf", "joints"), live=False)
     base_frame: str = param("fr3_link0", "Frame of poses and actions", live=False)
-    ee_frame: str = param("fr3_hand_tcp", "End-effector link for forward kinematics", live=False)
-    finger_joints: tuple = param(("fr3_finger_joint1", "fr3_finger_joint2"), "Gripper joints in joint_states", live=False)
+    ee_frame: str = param("fr3_hand_tcp", "End-effector frame, for tf and joints", live=False)
+    finger_joints: tuple = param(("fr3_finger_joint1", "fr3_finger_joint2"), "Left and right gripper joint; twice the same where one is measured", live=False)
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ class Config:
     """Everything the node, the evaluation and the benchmark can be told."""
 
     instruction: str = param("", "What the robot should do; empty: wait for the topic")
-    debug_image: bool = param(True, "Publish the debug image")
+    debug_image: bool = param(True, "Publish debug images, each only while somebody subscribes to it")
     auto_activate: bool = param(True, "Configure and activate without being asked; false: wait for a lifecycle manager", live=False)
     pruning: Pruning = field(default_factory=Pruning)
     control: Control = field(default_factory=Control)
@@ -289,14 +292,45 @@ class Config:
         return value
 
     def updated(self, changes: Mapping[str, Any]) -> Config:
-        """A new configuration with dotted names changed, validated whole; ConfigError when anything is wrong."""
-        checked = {name: lookup(name).check(value) for name, value in changes.items()}
-        return _replaced(self, checked)
+        """A new configuration with dotted names changed, validated whole; ConfigError when anything is wrong.
+
+        A preset among the changes brings its values along, except those that are changed explicitly; the result's preset
+        says what is in force: `custom` where a value is not the preset's.
+        """
+        checked = {name: lookup(name).check(value) for name, value in with_preset(changes).items()}
+        changed = _replaced(self, checked)
+        values = PRESETS.get(changed.pruning.preset, {})
+        if any(changed.get(name) != value for name, value in values.items()):
+            changed = _replaced(changed, {PRESET: CUSTOM})
+        return changed
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Config:
         """Configuration from nested or dotted names, defaults elsewhere."""
         return cls().updated(dict(flattened(values)))
+
+
+PRESET, CUSTOM = "pruning.preset", "custom"
+_WHOLE_METHOD = {
+    "pruning.static.enabled": True,
+    "pruning.dynamic.enabled": True,
+    "pruning.controller.enabled": True,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "conservative": {"pruning.aggressiveness": 0.25} | _WHOLE_METHOD,
+    "paper": {"pruning.aggressiveness": 0.5} | _WHOLE_METHOD,
+    "aggressive": {"pruning.aggressiveness": 0.8} | _WHOLE_METHOD,
+}
+"""The values that `pruning.preset` stands for; `custom` stands for none."""
+
+PRESET_NAMES = (PRESET, *PRESETS["paper"])
+"""Parameters that change together."""
+
+
+def with_preset(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`changes`, and what a preset among them sets besides what they set explicitly."""
+    preset = changes.get(PRESET)
+    return {**(PRESETS.get(preset, {}) if isinstance(preset, str) else {}), **changes}
 
 
 def rules(config: Config) -> None:
@@ -319,6 +353,9 @@ def rules(config: Config) -> None:
     for axis, low, high in zip("xyz", limits.workspace_min, limits.workspace_max, strict=True):
         if low >= high:
             raise ConfigError(f"limits.workspace_max: {axis} {high} is not above limits.workspace_min ({low})")
+    fingers = config.robot.finger_joints
+    if len(fingers) != 2:
+        raise ConfigError(f"robot.finger_joints: {list(fingers)} are not two names; name a single measured joint twice")
     if not config.topics.images:
         raise ConfigError("topics.images: the list is empty; give one image topic per view")
 

@@ -28,7 +28,7 @@ STUB = Path(__file__).with_name("stub_policy_node.py")
 SIMULATED = {name.replace(".", "__"): value for name, value in SIMULATION.items()}
 """Wide limits, armed by itself: for tests that are about something else."""
 
-PATIENCE_S = 90.0
+PATIENCE_S = float(os.environ.get("SPECPRUNE_TEST_PATIENCE_S", 90.0))
 """Only ever spent on a machine that is busy with other things: conditions are met in a second or two."""
 _numbers = itertools.count(os.getpid())
 
@@ -158,13 +158,13 @@ class Robot:
         self._cameras = [make(Image, topic, qos.SENSOR_OUT) for topic in topics.images]
         self._pose = make(PoseStamped, topics.ee_pose, qos.POSE_OUT)
         self._joints = make(JointState, topics.joint_states, qos.SENSOR_OUT)
-        self._image = Image(height=16, width=16, step=48)
-        self._image.data.frombytes(bytes(768))
         self.heal()
         graph.node.create_timer(0.05, self._publish)
 
     def heal(self):
         self.silent = set()
+        self.spoil = {}
+        """What is wrong with the messages of a view (index), "pose" or "joints": called with each before it is published."""
         self.encoding = "rgb8"
         self.x = 0.4
         self.finger = 0.04
@@ -173,22 +173,25 @@ class Robot:
         now_ns = self._simulated.now_ns if self._simulated else self._node.get_clock().now().nanoseconds
         stamp = convert.header(now_ns, "").stamp
         for index, publisher in enumerate(self._cameras):
-            if index not in self.silent:
-                self._image.header.stamp = stamp
-                self._image.encoding = self.encoding if index == 1 else "rgb8"
-                publisher.publish(self._image)
+            image = Image(height=16, width=16, step=48, encoding=self.encoding if index == 1 else "rgb8")
+            image.data.frombytes(bytes(768))
+            self._send(index, publisher, image, stamp)
         pose = PoseStamped()
-        pose.header.stamp, pose.header.frame_id = stamp, "fr3_link0"
+        pose.header.frame_id = "fr3_link0"
         pose.pose.position.x, pose.pose.position.z = self.x, 0.3
         pose.pose.orientation.x, pose.pose.orientation.w = 1.0, 0.0
-        if "pose" not in self.silent:
-            self._pose.publish(pose)
+        self._send("pose", self._pose, pose, stamp)
         joints = JointState(name=[*ARM, *FINGERS], position=[*POSTURE_RAD, self.finger, self.finger])
-        joints.header.stamp = stamp
-        if "joints" not in self.silent:
-            self._joints.publish(joints)
+        self._send("joints", self._joints, joints, stamp)
         if self._simulated:
             self._simulated.advance()
+
+    def _send(self, name, publisher, message, stamp):
+        message.header.stamp = stamp
+        if name in self.spoil:
+            self.spoil[name](message)
+        if name not in self.silent:
+            publisher.publish(message)
 
 
 NAN = math.nan

@@ -1,6 +1,7 @@
 """The real policy node around a policy without a model: starts at once and does what the instruction says.
 
-"move": a small motion; "nan", "raise", "hang": what a broken model does. Run as a script.
+"move": a small motion, "back": the opposite one; "wild": numbers far out of range, different in every step; "slow": takes 1.5 s; "nan", "raise",
+"hang", "short": what a broken model does; "crash": the node itself fails, in a control period. Run as a script.
 """
 
 import sys
@@ -17,10 +18,12 @@ GRIPPER = 0.25
 
 class StubPolicy:
     name = "stub"
-    view_count = 2
     proprio_dims = 8
     chunk_steps = 8
     patch_grid = (16, 16)
+
+    def __init__(self, view_count):
+        self.view_count = view_count
 
     def idle(self):
         return False
@@ -31,29 +34,39 @@ class StubPolicy:
             raise RuntimeError("the model broke")
         if task == "hang":
             time.sleep(3600)
-        value = float("nan") if task == "nan" else GRIPPER
-        actions = np.tile([*MOTION, value], (self.chunk_steps, 1))
+        if task == "slow":
+            time.sleep(1.5)
+        actions = self._actions(task, request.chunk_id)
         stamp_ns = request.observation.stamp_ns
         chunk = ActionChunk(request.chunk_id, stamp_ns, actions, request.mode, task)
         return InferenceResult(chunk, self._report(request, config), PolicyMemory("seen", task, stamp_ns))
 
+    def _actions(self, task, seed):
+        if task == "wild":
+            return np.random.default_rng(seed).normal(0.0, 20.0, (self.chunk_steps, 7))
+        motion = -np.array(MOTION) if task == "back" else MOTION
+        value = float("nan") if task == "nan" else GRIPPER
+        return np.tile([*motion, value], (self.chunk_steps - (task == "short"), 1))
+
     def _report(self, request, config):
-        kept = np.zeros(512, np.uint8)
-        count = round(512 * (1.0 - 0.5 * config.pruning.aggressiveness))
+        views, total = self.view_count, 256 * self.view_count
+        kept = np.zeros(total, np.uint8)
+        count = round(total * (1.0 - 0.5 * config.pruning.aggressiveness))
         kept[:count] = 16 | 32 | 4
-        per_view = (min(count, 256), max(count - 256, 0))
+        per_view = tuple(np.count_nonzero(kept.reshape(views, 256), axis=1).tolist())
+        none = (0,) * views
         return PruningReport(
             mode=request.mode,
             aggressiveness=config.pruning.aggressiveness,
-            tokens_total=512,
+            tokens_total=total,
             tokens_kept=count,
-            total_per_view=(256, 256),
+            total_per_view=(256,) * views,
             kept_static_per_view=per_view,
             kept_dynamic_per_view=per_view,
-            from_global_per_view=(0, 0),
-            from_dynamic_per_view=(0, 0),
+            from_global_per_view=none,
+            from_dynamic_per_view=none,
             from_local_per_view=per_view,
-            from_fill_per_view=(0, 0),
+            from_fill_per_view=none,
             frame_offset=request.frame_offset,
             reused_global=request.memory is not None,
             stage_ms={"total": 1.0},
@@ -62,6 +75,14 @@ class StubPolicy:
         )
 
 
+class CrashingNode(policy_node.PolicyNode):
+    def _decide(self, now_ns):
+        if self._loop.instruction == "crash":
+            raise RuntimeError("what nobody has thought of")
+        return super()._decide(now_ns)
+
+
 if __name__ == "__main__":
-    policy_node.load = lambda config: StubPolicy()
+    policy_node.PolicyNode = CrashingNode
+    policy_node.load = lambda config: StubPolicy(config.policy.views or 2)
     sys.exit(policy_node.main())

@@ -87,10 +87,10 @@ def test_refusals_name_the_thing_the_value_and_the_remedy(changes, text):
 
 def test_an_update_changes_only_what_it_names():
     before = Config()
-    after = before.updated({"pruning.static.k_global": 7, "control.lead_steps": 1, "pruning.aggressiveness": 1})
+    after = before.updated({"pruning.static.k_global": 7, "control.lead_steps": 1, "control.chunk_timeout": 2})
     changed = {p.name for p in ALL if before.get(p.name) != after.get(p.name)}
-    assert changed == {"pruning.static.k_global", "control.lead_steps", "pruning.aggressiveness"}
-    assert type(after.pruning.aggressiveness) is float
+    assert changed == {"pruning.static.k_global", "control.lead_steps", "control.chunk_timeout"}
+    assert type(after.control.chunk_timeout) is float
     assert before == Config()
 
 

@@ -1,5 +1,6 @@
 """Messages to arrays and back: every encoding, every way a message can be wrong, and the units of actions."""
 
+import io
 import math
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import Image, JointState
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from PIL import Image as Picture
+from sensor_msgs.msg import CompressedImage, Image
 
+from specprune_ros.config import Config
+from specprune_ros.observe.joints import proprio
 from specprune_ros.ros import convert
 from specprune_ros.types import ActionChunk, BadInput, Command, Displacement, EndEffector, Mode, Motion, PruningReport
 
@@ -41,6 +45,80 @@ def test_every_supported_encoding_becomes_rgb(encoding, pad):
     np.testing.assert_array_equal(got, expected)
 
 
+YUV = np.random.default_rng(1).integers(0, 256, (4, 3, 4)).tolist()  # rows of pairs: Y, Y, U, V
+
+
+@pytest.mark.parametrize("pad", [0, 3])
+@pytest.mark.parametrize("encoding", ["uyvy", "yuv422", "yuyv", "yuv422_yuy2"])
+def test_pairs_of_pixels_share_their_colour(encoding, pad):
+    """Against BT.601 pixel by pixel, as OpenCV's tables have it."""
+    u_first = encoding in ("uyvy", "yuv422")
+    rows = [[bytes([u, y1, v, y2] if u_first else [y1, u, y2, v]) for y1, y2, u, v in row] for row in YUV]
+    data = b"".join(b"".join(row) + b"\xaa" * pad for row in rows)
+    message = Image(header=STAMP, height=4, width=6, encoding=encoding, step=12 + pad, data=data)
+    got = convert.rgb(message, TOPIC)
+    assert got.shape == (4, 6, 3) and got.dtype == np.uint8
+    for row, pairs in zip(got, YUV, strict=True):
+        for column, (*lumas, u, v) in enumerate(pairs):
+            for pixel, y in zip(row[2 * column : 2 * column + 2], lumas, strict=True):
+                light = 1.164 * (y - 16)
+                r, g, b = (
+                    light + 1.596 * (v - 128),
+                    light - 0.813 * (v - 128) - 0.391 * (u - 128),
+                    light + 2.018 * (u - 128),
+                )
+                np.testing.assert_allclose(pixel, np.clip([r, g, b], 0, 255), atol=1.0)
+
+
+def test_pairs_need_an_even_width():
+    message = Image(header=STAMP, height=1, width=3, encoding="yuyv", step=6, data=bytes(6))
+    with pytest.raises(BadInput, match=f"{TOPIC}: yuyv stores pixels in pairs, but the image is 3 pixels wide"):
+        convert.rgb(message, TOPIC)
+
+
+SMOOTH = np.stack(np.meshgrid(np.arange(40) * 3, np.arange(30) * 4), axis=-1)
+SMOOTH = np.dstack([SMOOTH, np.full((30, 40), 90)]).astype(np.uint8)
+
+
+def packed(picture, kind, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return CompressedImage(header=STAMP, format=kind.lower(), data=buffer.getvalue())
+
+
+def test_compressed_images_are_decoded_whatever_their_format_says():
+    """image_transport writes "rgb8; jpeg compressed bgr8", camera drivers "jpeg": the bytes know better."""
+    png, jpeg = packed(Picture.fromarray(PIXELS), "PNG"), packed(Picture.fromarray(SMOOTH), "JPEG", quality=95)
+    jpeg.format = "rgb8; jpeg compressed bgr8"
+    np.testing.assert_array_equal(convert.rgb(png, TOPIC), PIXELS)
+    decoded = convert.rgb(jpeg, TOPIC)
+    assert decoded.dtype == np.uint8 and decoded.flags["C_CONTIGUOUS"]
+    np.testing.assert_allclose(decoded.astype(int), SMOOTH, atol=6)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+def test_compressed_images_of_any_8_bit_kind_become_rgb(mode):
+    got = convert.rgb(packed(Picture.fromarray(SMOOTH).convert(mode), "PNG"), TOPIC)
+    assert got.shape == SMOOTH.shape and got.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (CompressedImage(format="jpeg", data=b""), "0 bytes are no complete JPEG or PNG"),
+        (CompressedImage(format="jpeg", data=b"\xff\xd8garbage" * 9), "81 bytes are no complete JPEG or PNG"),
+        (CompressedImage(data=packed(Picture.fromarray(SMOOTH), "JPEG").data[:600]), "600 bytes are no complete JPEG"),
+        (packed(Picture.fromarray(np.zeros((9, 9), np.uint16)), "PNG"), "16 bits per channel, a depth"),
+        (packed(Picture.new("1", (10_000, 10_000)), "PNG"), "claims 10000 x 10000 pixels"),
+        (packed(Picture.fromarray(SMOOTH), "GIF"), "no complete JPEG or PNG"),
+    ],
+    ids=["empty", "garbage", "cut off", "16 bits", "huge", "another format"],
+)
+def test_broken_compressed_images_are_refused(message, text):
+    with pytest.raises(BadInput, match=f"{TOPIC}: .*{text}"):
+        convert.rgb(message, TOPIC)
+
+
 def test_endianness_means_nothing_for_bytes():
     message = encoded("bgr8")
     message.is_bigendian = 1
@@ -49,9 +127,10 @@ def test_endianness_means_nothing_for_bytes():
 
 def test_an_unsupported_encoding_is_refused_with_the_supported_ones():
     message = encoded("rgb8")
-    message.encoding = "16UC1"
-    with pytest.raises(BadInput, match=f"{TOPIC}.*'16UC1'.*rgb8, bgr8, rgba8, bgra8, mono8"):
-        convert.rgb(message, TOPIC)
+    for encoding, remedy in (("16UC1", "depth.*colour stream"), ("bayer_rggb8", "debayer"), ("8UC5", "")):
+        message.encoding = encoding
+        with pytest.raises(BadInput, match=f"{TOPIC}.*'{encoding}' is not.*{remedy}.*rgb8, bgr8, rgba8, bgra8, mono8"):
+            convert.rgb(message, TOPIC)
 
 
 @pytest.mark.parametrize(
@@ -113,27 +192,16 @@ def test_an_unfilled_orientation_is_refused():
         convert.end_effector(message, "fr3_link0", "/pose")
 
 
-def joints(**positions):
-    return JointState(header=STAMP, name=list(positions), position=list(positions.values()))
-
-
-def test_joints_are_found_by_name():
-    got = convert.joint_positions(joints(b=2.0, a=1.0, c=math.nan), ("a", "b"), "/joint_states")
-    np.testing.assert_array_equal(got, [1.0, 2.0])
-
-
-@pytest.mark.parametrize(
-    ("message", "text"),
-    [
-        (joints(a=1.0), "no joint b; the message has a"),
-        (joints(a=1.0, b=math.nan), "position of b is nan, not finite"),
-        (joints(a=-math.inf, b=0.0), "position of a is -inf, not finite"),
-        (JointState(name=["a", "b"], position=[1.0]), "2 joint names but 1 positions"),
-    ],
-)
-def test_wrong_joint_states_are_refused(message, text):
-    with pytest.raises(BadInput, match=f"/joint_states: .*{text}"):
-        convert.joint_positions(message, ("a", "b"), "/joint_states")
+def test_a_transform_is_the_pose_of_its_child():
+    message = TransformStamped(header=STAMP, child_frame_id="hand")
+    message.transform.translation.y, message.transform.rotation.x, message.transform.rotation.w = -0.25, 1.0, 0.0
+    got = convert.transformed(message, "TF base -> hand")
+    assert got.stamp_ns == 12_000_000_345
+    np.testing.assert_array_equal(got.position_m, [0.0, -0.25, 0.0])
+    np.testing.assert_array_equal(got.quaternion_xyzw, [1.0, 0.0, 0.0, 0.0])
+    message.transform.translation.x = math.nan
+    with pytest.raises(BadInput, match="TF base -> hand: .*not finite"):
+        convert.transformed(message, "TF base -> hand")
 
 
 def test_proprio_is_what_the_policy_was_trained_on():
@@ -145,7 +213,7 @@ def test_proprio_is_what_the_policy_was_trained_on():
         for _ in range(4):
             state = env.step(np.array([0.3, -0.2, 0.1, 0.4, -0.5, 0.6, 0.0]))
         pose = EndEffector(1, state.ee_position_m, state.ee_quaternion_xyzw)
-        ours = convert.proprio(convert.end_effector(convert.pose(pose, "b"), "b", "/pose"), state.finger_positions_m)
+        ours = proprio(convert.end_effector(convert.pose(pose, "b"), "b", "/pose"), state.finger_positions_m)
         np.testing.assert_array_equal(ours, env.proprio())
 
 
@@ -199,6 +267,9 @@ def test_a_chunk_names_the_time_of_every_step():
     assert message.actions[2].gripper == 0.75
 
 
+CONFIG = Config().updated({"topics.images": ["/third", "/wrist"], "pruning.aggressiveness": 0.4})
+
+
 def report(**changes):
     values = {
         "mode": Mode.FINE,
@@ -222,16 +293,18 @@ def report(**changes):
 
 
 def test_a_status_carries_the_whole_report():
-    message = convert.status(report(), Motion(0.5, 0.25, -0.125), ("third", "wrist"), STAMP)
+    message = convert.status(report(), Motion(0.5, 0.25, -0.125), CONFIG, STAMP)
     assert (message.mode, message.aggressiveness, message.tokens_total, message.tokens_kept) == ("fine", 0.5, 512, 151)
-    assert list(message.views) == ["third", "wrist"]
+    assert list(message.views) == ["/third", "/wrist"] and message.preset == "custom"
     assert list(message.kept_static_per_view) == [100, 90] and list(message.kept_dynamic_per_view) == [80, 71]
     assert list(message.from_global_per_view) == [30, 31] and list(message.from_fill_per_view) == [10, 7]
     assert (message.decoder_ms, message.total_ms, message.frame_offset, message.reused_global) == (4.0, 8.0, 11, True)
     assert (message.ee_linear, message.ee_angular, message.ee_dz) == (0.5, 0.25, -0.125)
+    physical = (message.ee_linear_speed, message.ee_angular_speed, message.ee_vertical_speed)
+    assert physical == pytest.approx((0.5 * 0.05 * 20, 0.25 * 0.5 * 20, -0.125 * 0.05 * 20))  # [m/s], [rad/s], [m/s]
 
 
 def test_unknown_motion_is_nan_and_untimed_stages_are_zero():
-    message = convert.status(report(stage_ms={}), None, (), STAMP)
-    assert math.isnan(message.ee_linear) and math.isnan(message.ee_dz)
+    message = convert.status(report(stage_ms={}), None, CONFIG, STAMP)
+    assert math.isnan(message.ee_linear) and math.isnan(message.ee_dz) and math.isnan(message.ee_angular_speed)
     assert message.decoder_ms == 0.0 and message.total_ms == 0.0

@@ -30,7 +30,7 @@ WALL = {
     "eval": (ANYTHING_BUT_ROS, {"types", "config", "rotation", "observe", "control", "prune", "model", "infer", "sim", "learn"}),
 }
 # Imports that are allowed inside a function, where they cost nothing to those who do not call it.
-LAZY = {"observe.kinematics": {"mujoco"}, "model.hub": {"huggingface_hub"}}
+LAZY = {"observe.kinematics": {"mujoco"}, "observe.pixels": {"PIL"}, "model.hub": {"huggingface_hub"}}
 # prune.controller is called from control/: it must stay free of torch.
 LIGHT = {"prune.controller": (NUMERICS, {"types", "config"})}
 ROS_SUFFIXES = ("_msgs", "_srvs", "_interfaces")

@@ -93,7 +93,7 @@ def test_pruned_forward_equals_dense_with_dropped_tokens_masked(folder, checkpoi
         if number == when.static:
             present, _ = select_static(torch.stack(local), history.reuse, history.similarity, 0.99, plan.budget)
         elif number in when.dynamic:
-            importance.update(rows, 1, present)
+            importance.update(rows, rows[0, :, :, 1 : 1 + len(present)].mean((0, 1)), present)
             count = plan.budget.dynamic_keep[when.dynamic.index(number)]
             present = present[importance.select(present, count)]
         allowed = torch.zeros(layout.length, dtype=torch.bool)

@@ -174,7 +174,8 @@ def test_importance_over_layers_equals_the_slow_version():
         attention = rng.random((2, 3, 1 + len(kept) + 6))
         attention /= attention.sum(-1, keepdims=True)
         steps.append((attention, kept))
-        importance.update(torch.tensor(attention, dtype=torch.float32)[None], 1, torch.tensor(kept))
+        rows = torch.tensor(attention, dtype=torch.float32)[None]
+        importance.update(rows, visual_score(rows, 1, len(kept)), torch.tensor(kept))
         expected = importance_oracle(steps, visual, config)
         np.testing.assert_allclose(importance.value.numpy(), expected, rtol=1e-4)
         columns = importance.select(torch.tensor(kept), count).tolist()

@@ -223,7 +223,7 @@ def test_the_last_message_is_a_stop(graph, number, task):
     bench.until_moving()
     if task == "hang":
         bench.say(task)
-        bench.until_held_because("inference")
+        graph.until(lambda: "inference" in bench.reason(), what="holding")
     bench.process.signal(number)
     assert bench.process.wait() == 0
     graph.until(lambda: bench.actions and stands_still(bench.actions[-1]), what="a stop")

@@ -18,8 +18,9 @@ import numpy as np
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.control.executor import NANOSECONDS, ChunkExecutor
 from specprune_ros.control.limits import LIMIT_NAMES, REST, Situation, permitted
+from specprune_ros.observe.continuity import Continuity
 from specprune_ros.observe.history import FrameHistory, Images, clock_jumped_back
-from specprune_ros.observe.inputs import STATE, Inputs
+from specprune_ros.observe.inputs import STATE, Inputs, state_origin
 from specprune_ros.observe.motion import MotionEstimator, longest_offset, reference_offset
 from specprune_ros.prune.controller import next_mode
 from specprune_ros.types import (
@@ -83,10 +84,10 @@ class ControlLoop:
             )
         self._period_ns = round(NANOSECONDS / config.control.rate)
         self._chunk_steps = chunk_steps
-        state_topic = topics.ee_pose if config.robot.state_source == "ee_pose" else topics.joint_states
-        self._inputs = Inputs(topics.images, state_topic, proprio_dims, self._period_ns)
+        self._inputs = Inputs(topics.images, state_origin(config), proprio_dims, self._period_ns)
         scale = config.action
         self._motion = MotionEstimator(scale.scale_translation, scale.scale_rotation, self._period_ns)
+        self._continuity = Continuity(self._period_ns)
         self._history = FrameHistory(longest_offset(config.pruning.reference), self._period_ns)
         self._executor = ChunkExecutor(self._period_ns)
         self._outstanding: _Outstanding | None = None
@@ -128,6 +129,7 @@ class ControlLoop:
         """Newest measured state. BadInput when unusable, which holds the arm until a good one comes."""
         try:
             self._inputs.check_state(state, proprio)
+            self._continuity.check(state)
         except BadInput as error:
             self.refuse_state(error)
             raise
@@ -174,6 +176,16 @@ class ControlLoop:
     def measured(self) -> EndEffector | None:
         """The newest measured pose."""
         return self._inputs.state
+
+    @property
+    def motion(self) -> Motion | None:
+        """Measured movement over about the last period; None while unknown."""
+        return self._motion.latest()
+
+    @property
+    def error(self) -> str | None:
+        """Why the newest inference was of no use; None after a good one and after a reset."""
+        return self._error
 
     # Inference: one request at a time.
 
@@ -340,6 +352,7 @@ class ControlLoop:
     def _forget_all(self) -> None:
         self._inputs.clear()
         self._history.reset()
+        self._continuity.reset()
         self._motion.reset()
         self.mode = Mode.FINE
         self._tick_ns: int | None = None

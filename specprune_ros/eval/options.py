@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from specprune_ros.config import Config, ConfigError, Parameter, flattened, lookup, parameters
+from specprune_ros.config import Config, ConfigError, Parameter, flattened, lookup, parameters, with_preset
 from specprune_ros.sim.settings import SIMULATION
 
 NODE_NAME = "policy_node"
@@ -36,12 +36,14 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def build_config(args: argparse.Namespace) -> Config:
     """The simulator's settings, then --params, then --set; validated once, as a whole."""
     values = SIMULATION | (load_params(args.params) if args.params else {})
+    changes: dict[str, object] = {}
     for change in args.changes:
         name, separator, text = change.partition("=")
         if not separator:
             raise ConfigError(f"--set {change}: expected NAME=VALUE, e.g. pruning.aggressiveness=0.7")
-        values[name.strip()] = parse_value(lookup(name.strip()), text.strip())
-    return Config().updated(values)
+        changes[name.strip()] = parse_value(lookup(name.strip()), text.strip())
+    # Each source expands its own preset, so that a later one also wins over explicit values of an earlier one.
+    return Config().updated(with_preset(values) | with_preset(changes))
 
 
 def load_params(path: str) -> dict[str, object]:

@@ -61,7 +61,23 @@ def overlay(
     draw = ImageDraw.Draw(canvas)
     tokens = f"{np.count_nonzero(kept & KEPT_LAST)} / {kept.size} tokens    aggressiveness {aggressiveness:.2f}"
     _header(draw, width, Mode(mode).value, tokens, caption)
-    _legend(draw, width, kept)
+    _legend(draw, width, kept, 14, 18)
+    text = f"dropped in the decoder {_dropped_late(kept)}"
+    draw.text((width - GAP, HEADER + SIDE + FOOTER // 2), text, fill=MUTED, font=_font(14), anchor="rm")
+    return np.asarray(canvas)
+
+
+def camera_overlay(
+    image: np.ndarray, kept: np.ndarray, patch_grid: tuple[int, int], *, mode: Mode, aggressiveness: float
+) -> np.ndarray:
+    """One view by itself, as `overlay` draws it: image (H, W, 3), kept (rows * cols,); (height, SIDE, 3) uint8 RGB."""
+    kept = np.asarray(kept, dtype=np.uint8)
+    canvas = Image.new("RGB", (SIDE, HEADER + SIDE + FOOTER), BACKGROUND)
+    canvas.paste(_view(image, kept.reshape(patch_grid)), (0, HEADER))
+    draw = ImageDraw.Draw(canvas)
+    tokens = f"{np.count_nonzero(kept & KEPT_LAST)} / {kept.size} tokens    aggr. {aggressiveness:.2f}"
+    _header(draw, SIDE, Mode(mode).value, tokens, "")
+    _legend(draw, SIDE, kept, 11, 10)
     return np.asarray(canvas)
 
 
@@ -126,14 +142,18 @@ def _header(draw: ImageDraw.ImageDraw, width: int, mode: str, tokens: str, capti
     draw.text((left, middle), caption, fill=MUTED, font=font, anchor="lm")
 
 
-def _legend(draw: ImageDraw.ImageDraw, width: int, kept: np.ndarray) -> None:
-    font, middle = _font(14), HEADER + SIDE + FOOTER // 2
+def _legend(draw: ImageDraw.ImageDraw, width: int, kept: np.ndarray, size: int, space: int) -> None:
+    """Sources with their colours and counts in letters of `size`, with `space` pixels between them."""
+    font, middle = _font(size), HEADER + SIDE + FOOTER // 2
+    box = size - 2
     x = GAP
     for bit, colour, name in SOURCES:
-        draw.rectangle((x, middle - 6, x + 12, middle + 6), outline=colour, width=2)
+        draw.rectangle((x, middle - box // 2, x + box, middle + box // 2), outline=colour, width=2)
         text = f"{name} {np.count_nonzero((kept & bit > 0) & (kept & KEPT_STATIC > 0))}"
-        draw.text((x + 19, middle), text, fill=MUTED, font=font, anchor="lm")
-        x += 19 + draw.textlength(text, font=font) + 18
-    dropped = np.count_nonzero((kept & KEPT_STATIC > 0) & (kept & KEPT_LAST == 0))
-    text = f"dropped in the decoder {dropped}"
-    draw.text((width - GAP, middle), text, fill=MUTED, font=font, anchor="rm")
+        draw.text((x + box + 7, middle), text, fill=MUTED, font=font, anchor="lm")
+        x += box + 7 + draw.textlength(text, font=font) + space
+
+
+def _dropped_late(kept: np.ndarray) -> int:
+    """Tokens that static pruning kept and the decoder dropped."""
+    return np.count_nonzero((kept & KEPT_STATIC > 0) & (kept & KEPT_LAST == 0))

@@ -164,9 +164,9 @@ def _states(model: Vla, layout: Layout, batch: Batch, subset: Tensor | None) -> 
 
 
 def _rope_of(rope: Rope, layout: Layout, subset: Tensor) -> Rope:
-    """Tables (B, 1, L, d) for each sample's own tokens, at their original positions."""
+    """Tables for each sample's own tokens, at their original positions."""
     batch, first = subset.shape[0], layout.FIRST_VISUAL
     before = torch.arange(first, device=subset.device).expand(batch, -1)
     tail = torch.arange(first + layout.visual, layout.length, device=subset.device).expand(batch, -1)
     rows = torch.cat((before, subset + first, tail), dim=1)
-    return Rope(rope.cos[rows][:, None], rope.sin[rows][:, None])
+    return Rope(rope.table[:, rows][:, :, None])

@@ -18,19 +18,18 @@ from .config import DecoderConfig
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary tables of the tokens present: cos, sin (L, head_dim)."""
+    """Rotary tables of the tokens present: cos and sin, (2, L, head_dim), or (2, B, 1, L, head_dim) where samples differ."""
 
-    cos: Tensor
-    sin: Tensor
+    table: Tensor
 
     def rotate(self, x: Tensor) -> Tensor:
         """x (B, heads, L, head_dim) in Llama's half-split convention."""
         half = x.shape[-1] // 2
         turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-        return x * self.cos + turned * self.sin
+        return x * self.table[0] + turned * self.table[1]
 
     def take(self, rows: Tensor) -> Rope:
-        return Rope(self.cos.index_select(0, rows), self.sin.index_select(0, rows))
+        return Rope(self.table.index_select(1, rows))
 
 
 def rope_table(config: DecoderConfig, length: int, device, dtype) -> Rope:
@@ -38,7 +37,7 @@ def rope_table(config: DecoderConfig, length: int, device, dtype) -> Rope:
     half = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim
     angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] / config.rope_theta**half
     angles = torch.cat((angles, angles), dim=-1)
-    return Rope(angles.cos().to(dtype), angles.sin().to(dtype))
+    return Rope(torch.stack((angles.cos(), angles.sin())).to(dtype))
 
 
 class RmsNorm(nn.Module):

@@ -236,11 +236,11 @@ class _Pass:
             self._use(number, task_attention(*scored))
 
     def _use(self, number: int, attention: Tensor) -> None:
-        first = self.layout.FIRST_VISUAL
+        score = visual_score(attention, self.layout.FIRST_VISUAL, self.present.numel())
         if self.plan.remember and number in self.when.reuse:
-            self.salient.append(self._original(visual_score(attention, first, self.present.numel())))
+            self.salient.append(self._original(score))
         if self._prunes(number):
-            self.importance.update(attention, first, self.present)
+            self.importance.update(attention, score, self.present)
             count = self.plan.budget.dynamic_keep[self.when.dynamic.index(number)]
             if count < self.present.numel():
                 self._keep(self.importance.select(self.present, count))

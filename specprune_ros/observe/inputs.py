@@ -4,11 +4,36 @@ from __future__ import annotations
 
 import numpy as np
 
+from specprune_ros.config import Config
 from specprune_ros.observe.history import Images, clock_jumped_back
 from specprune_ros.observe.motion import check_pose
 from specprune_ros.types import BadInput, EndEffector
 
 STATE = "state"
+
+
+def state_origin(config: Config) -> str:
+    """Where the robot's state comes from, for people to read."""
+    topics, robot = config.topics, config.robot
+    origins = {
+        "ee_pose": topics.ee_pose,
+        "joints": topics.joint_states,
+        "tf": f"TF {robot.base_frame} -> {robot.ee_frame}",
+    }
+    return origins[robot.state_source]
+
+
+def view_names(image_topics: tuple[str, ...]) -> tuple[str, ...]:
+    """A short name for each view: what tells its image topic from the others' (third_person, wrist), else view1, view2, ..
+
+    Topics that differ in other ways than in one of their parts, and a single one, are numbered.
+    """
+    parts = [topic.strip("/").split("/") for topic in image_topics]
+    differing = [column for column in zip(*parts, strict=False) if len(set(column)) > 1]
+    same_length = len({len(part) for part in parts}) == 1
+    if same_length and len(differing) == 1 and len(set(differing[0])) == len(parts):
+        return differing[0]
+    return tuple(f"view{i}" for i in range(1, len(parts) + 1))
 
 
 class Inputs:

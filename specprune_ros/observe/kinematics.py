@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
+from xml.etree import ElementTree
 
 import numpy as np
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specprune_ros.config import ReferenceFrame
+from specprune_ros.config import ActionScale, ReferenceFrame
 from specprune_ros.observe.history import GAP_PERIODS, clock_jumped_back
 from specprune_ros.types import BadInput, EndEffector, Motion
 
@@ -28,6 +28,23 @@ class _Sample(NamedTuple):
     path_m: float
     path_rad: float
     height_m: float
+
+
+class Speed(NamedTuple):
+    """A `Motion` in physical units."""
+
+    linear: float
+    """[m/s]"""
+    angular: float
+    """[rad/s]"""
+    vertical: float
+    """[m/s], up positive"""
+
+
+def speed(motion: Motion, scale: ActionScale, rate_hz: float) -> Speed:
+    """What `motion` is in metres, radians and seconds at this control rate."""
+    metres, radians = scale.scale_translation * rate_hz, scale.scale_rotation * rate_hz
+    return Speed(motion.linear * metres, motion.angular * radians, motion.dz * metres)
 
 
 class MotionEstimator:

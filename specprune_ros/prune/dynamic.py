@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from ..config import Dynamic
-from .scores import mean_entropy, visual_score
-from .static import ranks
+from .scores import mean_entropy
 
 EPS = 1e-6
 
 
 def rank_weight(score: Tensor, slope: float) -> Tensor:
     """w_rank,i = sigmoid(-k rank_i) / sum_j sigmoid(-k rank_j), rank 0 = highest score. (n,) -> (n,) float32."""
-    weight = torch.sigmoid(-slope * ranks(score).float())
+    order = score.argsort(descending=True, stable=True)  # ties go to the lower index
+    return torch.empty_like(score).scatter_(0, order, _by_rank(score.numel(), slope, score.device))
+
+
+@lru_cache(maxsize=None)  # captured graphs hold on to these tensors, which must therefore never be dropped
+def _by_rank(count: int, slope: float, device: torch.device) -> Tensor:
+    """The weights of ranks 0 .. count - 1, which depend on nothing else: (count,) float32."""
+    weight = torch.sigmoid(-slope * torch.arange(count, dtype=torch.float32, device=device))
     return weight / weight.sum()
 
 
@@ -33,9 +41,9 @@ class Importance:
         self.value = torch.zeros(visual, device=device)
         self.updates = 0
 
-    def update(self, attention: Tensor, first: int, kept: Tensor) -> None:
-        """Fold in one layer. attention: (1, heads, T, L); `kept` (n,) original indices of its columns from `first`."""
-        score = visual_score(attention, first, kept.numel())
+    def update(self, attention: Tensor, score: Tensor, kept: Tensor) -> None:
+        """Fold in one layer. attention: (1, heads, T, L); score: (n,) eq. 1 of the visual tokens present, whose original indices
+        are `kept` (n,)."""
         weight = confidence(attention, score, self.config.confidence)
         new = rank_weight(score, self.config.rank_slope) * weight
         old = self.value.index_select(0, kept)

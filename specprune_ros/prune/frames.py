@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -11,19 +12,16 @@ def patch_similarity(current: Tensor, reference: Tensor, patch: int, kind: str) 
     images: (V, H, W, 3) uint8. kind: `rgb_cosine`, cos(P_t, P_{t-T}) on raw RGB as published, which is nearly blind to
     brightness; or `absolute`, 1 - mean |P_t - P_{t-T}| / 255, which is not.
     """
-    now, then = _blocks(current, patch), _blocks(reference, patch)
+    both = _patches(torch.stack((current, reference)), patch)
+    now, then = both
     if kind == "absolute":
-        return 1.0 - _sums((now - then).abs()) / (255.0 * 3 * patch * patch)
-    lengths = (_sums(now * now) * _sums(then * then)).sqrt()
-    return _sums(now * then) / lengths.clamp(min=1e-6)
+        return 1.0 - (now - then).abs().mean(-1) / 255.0
+    squares = torch.linalg.vecdot(both, both)
+    return torch.linalg.vecdot(now, then) / (squares[0] * squares[1]).sqrt().clamp(min=1e-6)
 
 
-def _blocks(images: Tensor, patch: int) -> Tensor:
-    """(V, H, W, 3) uint8 -> (V, rows, patch, columns, patch * 3) float32, without moving a pixel."""
-    views, height, width, _ = images.shape
-    return images.reshape(views, height // patch, patch, width // patch, patch * 3).float()
-
-
-def _sums(blocks: Tensor) -> Tensor:
-    """Sum over every patch: (V, rows * columns)."""
-    return blocks.sum((2, 4)).flatten(1)
+def _patches(images: Tensor, patch: int) -> Tensor:
+    """(..., H, W, 3) uint8 -> (..., N, patch * patch * 3) float32; the pixels move as bytes, before they grow."""
+    *outer, height, width, _ = images.shape
+    blocks = images.reshape(*outer, height // patch, patch, width // patch, patch * 3).transpose(-3, -2)
+    return blocks.reshape(*outer, -1, patch * patch * 3).float()

@@ -12,8 +12,10 @@ def task_attention(q: Tensor, k: Tensor) -> Tensor:
     q: (B, heads, T, d) rotated queries of the task tokens; k: (B, heads, L, d) rotated keys.
     Returns (B, heads, T, L) float32, each row summing to 1.
     """
-    logits = torch.matmul(q, k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-    return logits.softmax(-1)
+    scale = q.shape[-1] ** -0.5
+    if q.device.type == "cpu":  # where a bf16 product this small costs more than the conversion
+        return torch.matmul(q.float() * scale, k.float().transpose(-1, -2)).softmax(-1)
+    return (torch.matmul(q, k.transpose(-1, -2)).float() * scale).softmax(-1)
 
 
 def visual_score(attention: Tensor, first: int, count: int) -> Tensor:
@@ -26,4 +28,4 @@ def visual_score(attention: Tensor, first: int, count: int) -> Tensor:
 
 def mean_entropy(attention: Tensor) -> Tensor:
     """Mean entropy [nat] of the attention rows over all keys: () float32."""
-    return -torch.xlogy(attention, attention).sum(-1).mean()
+    return torch.special.entr(attention).sum() / attention[..., 0].numel()

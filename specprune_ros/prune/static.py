@@ -41,15 +41,14 @@ def select_static(
 
     Returns kept (V * static_keep,) int64 sorted original indices and sources (V, N) uint8 of `Source` bits.
     """
-    local_rank = ranks(local)
-    members, rank = _top(local_rank, budget.k_local)
-    sources = members * Source.LOCAL
-    votes, best = members.float(), (rank + 1) / max(1, budget.k_local)
-    for flag, order, valid, count in _history(reuse, similarity, threshold, budget):
-        members, rank = _top(order, count, valid)
-        sources = sources + members * flag
-        votes += members
-        best = torch.where(members, torch.minimum(best, (rank + 1) / max(1, count)), best)
+    sets = [(Source.LOCAL, local, None, budget.k_local), *_history(reuse, similarity, threshold, budget)]
+    rank = ranks(torch.cat([score for _, score, _, _ in sets])).split([score.shape[0] for _, score, _, _ in sets])
+    sources, votes, best = 0, 0, rank[0].min(0).values / max(1, budget.k_local) + 1 / max(1, budget.k_local)
+    for (flag, _, valid, count), order in zip(sets, rank, strict=True):
+        members, place = _top(order, count, valid)
+        sources, votes = sources + members * int(flag), votes + members
+        best = torch.where(members, torch.minimum(best, (place + 1) / max(1, count)), best)
+    votes = votes.float()
     priority = votes * 4 - torch.where(votes > 0, best.clamp(max=1), best)
     kept = priority.topk(budget.static_keep, dim=-1).indices.sort(dim=-1).values
     mask = torch.zeros_like(sources, dtype=torch.bool).scatter_(-1, kept, True)
@@ -61,12 +60,12 @@ def select_static(
 
 
 def _history(reuse, similarity, threshold, budget):
-    """(flag, ranks (layers, V, N), valid (layers, V, N), count) of the sets that need an earlier chunk."""
+    """(flag, scores (layers, V, N), valid (layers, V, N), count) of the sets that need an earlier chunk."""
     if reuse is not None:
-        yield int(Source.GLOBAL), ranks(reuse), reuse > -torch.inf, budget.k_global
+        yield Source.GLOBAL, reuse, reuse > -torch.inf, budget.k_global
     if similarity is not None:
         changed = similarity[None]
-        yield int(Source.DYNAMIC), ranks(-changed), changed < threshold, budget.k_dynamic
+        yield Source.DYNAMIC, -changed, changed < threshold, budget.k_dynamic
 
 
 def _top(rank: Tensor, count: int, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:

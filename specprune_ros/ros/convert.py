@@ -6,27 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped, TwistStamped, Vector3
-from sensor_msgs.msg import Image, JointState
+from geometry_msgs.msg import Point, PoseStamped, Quaternion, TransformStamped, TwistStamped, Vector3
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from specprune_ros.config import Config
 from specprune_ros.msg import Action, ActionChunk, PruningStatus
-from specprune_ros.observe.motion import check_pose
-from specprune_ros.rotation import to_rotvec_x_positive
-from specprune_ros.types import ActionChunk as Chunk
+from specprune_ros.observe import pixels
+from specprune_ros.observe.motion import check_pose, speed
 from specprune_ros.types import STAGES, BadInput, Command, Displacement, EndEffector, Motion, PruningReport
+from specprune_ros.types import ActionChunk as Chunk
 
 NANOSECONDS = 1_000_000_000
-CHANNELS = {
-    # encoding: (bytes per pixel, which of them are red, green, blue)
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-}
+UNKNOWN = Motion(*[float("nan")] * 3)
 PERIOD_TOLERANCE = 0.01
-PROPRIO_DIMS = 8
 
 
 def stamp_ns(header: Header, topic: str) -> int:
@@ -44,30 +37,21 @@ def header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame_id)
 
 
-def rgb(message: Image, topic: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image message; rows may be padded."""
-    if message.encoding not in CHANNELS:
-        raise BadInput(
-            f"{topic}: image encoding {message.encoding!r} is not supported; use one of {', '.join(CHANNELS)}"
-        )
-    size, order = CHANNELS[message.encoding]
-    height, width, step = message.height, message.width, message.step
-    if height == 0 or width == 0:
-        raise BadInput(f"{topic}: the image is empty ({width} x {height} pixels)")
-    if step < width * size:
-        raise BadInput(f"{topic}: a row step of {step} bytes is too small for {width} pixels of {message.encoding}")
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    if data.size != step * height:
-        raise BadInput(f"{topic}: the image has {data.size} bytes; {height} rows of {step} bytes need {step * height}")
-    pixels = data.reshape(height, step)[:, : width * size].reshape(height, width, size)
-    return np.ascontiguousarray(pixels if order == tuple(range(size)) else pixels[:, :, order])
+def rgb(message: Image | CompressedImage, topic: str) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image message, raw or compressed."""
+    try:
+        if isinstance(message, CompressedImage):
+            return pixels.from_file(bytes(message.data))
+        return pixels.from_raw(message.data, message.encoding, message.height, message.width, message.step)
+    except BadInput as error:
+        raise BadInput(f"{topic}: {error}") from None
 
 
-def image(pixels: np.ndarray, stamp: Header) -> Image:
+def image(picture: np.ndarray, stamp: Header) -> Image:
     """An rgb8 message of (H, W, 3) uint8 RGB."""
-    height, width, channels = pixels.shape
+    height, width, channels = picture.shape
     message = Image(header=stamp, height=height, width=width, encoding="rgb8", step=width * channels)
-    message.data.frombytes(np.ascontiguousarray(pixels).data)
+    message.data.frombytes(np.ascontiguousarray(picture).data)
     return message
 
 
@@ -78,16 +62,24 @@ def end_effector(message: PoseStamped, base_frame: str, topic: str) -> EndEffect
             f"{topic}: the pose is in frame {message.header.frame_id!r}, expected {base_frame!r}; "
             "change the publisher or set robot.base_frame"
         )
-    at, turned = message.pose.position, message.pose.orientation
+    return _end_effector(message.header, message.pose.position, message.pose.orientation, topic)
+
+
+def transformed(message: TransformStamped, source: str) -> EndEffector:
+    """The pose of the transform's child frame in its header's frame, the base frame that was asked for."""
+    return _end_effector(message.header, message.transform.translation, message.transform.rotation, source)
+
+
+def _end_effector(stamp: Header, at: Point | Vector3, turned: Quaternion, source: str) -> EndEffector:
     pose = EndEffector(
-        stamp_ns=stamp_ns(message.header, topic),
+        stamp_ns=stamp_ns(stamp, source),
         position_m=np.array([at.x, at.y, at.z]),
         quaternion_xyzw=np.array([turned.x, turned.y, turned.z, turned.w]),
     )
     try:
         check_pose(pose)
     except BadInput as error:
-        raise BadInput(f"{topic}: {error}") from None
+        raise BadInput(f"{source}: {error}") from None
     return pose
 
 
@@ -97,27 +89,6 @@ def pose(measured: EndEffector, frame: str) -> PoseStamped:
     at.x, at.y, at.z = map(float, measured.position_m)
     turned.x, turned.y, turned.z, turned.w = map(float, measured.quaternion_xyzw)
     return message
-
-
-def joint_positions(message: JointState, names: Sequence[str], topic: str) -> np.ndarray:
-    """(len(names),) positions [rad or m] of the named joints; BadInput when one is missing or not finite."""
-    if len(message.position) != len(message.name):
-        raise BadInput(f"{topic}: {len(message.name)} joint names but {len(message.position)} positions")
-    at = {name: position for name, position in zip(message.name, message.position, strict=True)}
-    missing = [name for name in names if name not in at]
-    if missing:
-        raise BadInput(f"{topic}: no joint {', '.join(missing)}; the message has {', '.join(message.name) or 'none'}")
-    for name in names:
-        if not np.isfinite(at[name]):
-            raise BadInput(f"{topic}: the position of {name} is {at[name]}, not finite; check the robot driver")
-    return np.array([at[name] for name in names])
-
-
-def proprio(measured: EndEffector, fingers_m: Sequence[float]) -> np.ndarray:
-    """(8,) float32: position [m], rotation vector [rad], left finger and minus right finger [m], as the policy was trained."""
-    left, right = fingers_m
-    turned = to_rotvec_x_positive(measured.quaternion_xyzw)
-    return np.concatenate([measured.position_m, turned, [left, -right]]).astype(np.float32)
 
 
 def action(motion: Displacement, period: float, stamp: Header, chunk_id: int = 0, step: int = 0) -> Action:
@@ -147,6 +118,17 @@ def twist(linear: np.ndarray, angular: np.ndarray, stamp: Header) -> TwistStampe
     message = TwistStamped(header=stamp)
     message.twist.linear, message.twist.angular = _vector(linear), _vector(angular)
     return message
+
+
+def twist_displacement(message: TwistStamped, period: float, frame: str, topic: str) -> Displacement:
+    """What a twist means for one period, the gripper left open; BadInput unless it is finite and in this frame."""
+    if message.header.frame_id != frame:
+        raise BadInput(f"{topic}: the twist is in frame {message.header.frame_id!r}, expected {frame!r}")
+    linear, angular = message.twist.linear, message.twist.angular
+    velocity = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
+    if not np.isfinite(velocity).all():
+        raise BadInput(f"{topic}: the twist is not finite: {velocity.tolist()}")
+    return Displacement(velocity[:3] * period, velocity[3:] * period, 1.0)
 
 
 def displacement(message: Action, period: float, frame: str, topic: str) -> Displacement:
@@ -191,13 +173,14 @@ PER_VIEW = (
 )
 
 
-def status(report: PruningReport, motion: Motion | None, views: Sequence[str], stamp: Header) -> PruningStatus:
-    """How one inference pruned; chunk and deadline fields are the caller's."""
+def status(report: PruningReport, motion: Motion | None, config: Config, stamp: Header) -> PruningStatus:
+    """How one inference pruned, with the configuration it ran under; chunk and deadline fields are the caller's."""
     message = PruningStatus(
         header=stamp,
         mode=report.mode.value,
         aggressiveness=float(report.aggressiveness),
-        views=list(views),
+        preset=config.pruning.preset,
+        views=list(config.topics.images),
         tokens_total=report.tokens_total,
         tokens_kept=report.tokens_kept,
         frame_offset=report.frame_offset,
@@ -207,8 +190,11 @@ def status(report: PruningReport, motion: Motion | None, views: Sequence[str], s
         setattr(message, ours, [int(count) for count in getattr(report, theirs)])
     for stage in (*STAGES, "total"):
         setattr(message, f"{stage}_ms", float(report.stage_ms.get(stage, 0.0)))
+    motion = motion or UNKNOWN
     for part in ("linear", "angular", "dz"):
-        setattr(message, f"ee_{part}", float(getattr(motion, part)) if motion else float("nan"))
+        setattr(message, f"ee_{part}", float(getattr(motion, part)))
+    for part, value in speed(motion, config.action, config.control.rate)._asdict().items():
+        setattr(message, f"ee_{part}_speed", float(value))
     return message
 
 

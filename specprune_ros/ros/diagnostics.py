@@ -12,10 +12,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from specprune_ros.control.loop import ControlLoop
-from specprune_ros.control.safety import SafetyGate
+from specprune_ros.control.safety import SafetyGate, State
+from specprune_ros.observe.motion import speed
 from specprune_ros.ros import qos
-from specprune_ros.ros.inputs import Stream
-from specprune_ros.types import InferenceResult
+from specprune_ros.ros.streams import Arrivals
+from specprune_ros.types import InferenceResult, PruningReport
 
 KEPT_LATENCIES = 200
 NO_TICK = "no control period in the last second; with use_sim_time, check that /clock advances"
@@ -45,14 +46,14 @@ class Diagnostics:
         self._result = result
         self._latencies_ms.append(result.report.stage_ms.get("total", 0.0))
 
-    def publish(self, loop: ControlLoop | None, streams: list[Stream]) -> None:
+    def publish(self, loop: ControlLoop | None, streams: list[Arrivals]) -> None:
         message = DiagnosticArray(status=[self._control(loop), self._inference(loop), self._inputs(streams)])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
     def _control(self, loop: ControlLoop | None) -> DiagnosticStatus:
         now_s = time.monotonic()
-        if not self._ticks:
+        if loop and not self._ticks:
             self.hold_reason = NO_TICK
         values = {"control rate [Hz]": self._ticks / max(now_s - self._asked_s, 1e-3)}
         self._ticks, self._asked_s = 0, now_s
@@ -66,9 +67,15 @@ class Diagnostics:
                 "mode": loop.mode.value,
                 "limits": "; ".join(loop.limit_reasons),
             }
-            values |= asdict(loop.counters) | {f"limit {name}": count for name, count in loop.limits_hit.items()}
+            values |= (
+                _speeds(loop)
+                | asdict(loop.counters)
+                | {f"limit {name}": count for name, count in loop.limits_hit.items()}
+            )
             missed = loop.counters.deadline_misses - self._misses_before
             self._misses_before = loop.counters.deadline_misses
+        if self._gate.state is State.ESTOPPED:
+            return self._status("control", DiagnosticStatus.ERROR, f"emergency stop: {self._gate.reason}", values)
         if self.hold_reason:
             return self._status("control", DiagnosticStatus.WARN, f"holding: {self.hold_reason}", values)
         if missed:
@@ -80,11 +87,19 @@ class Diagnostics:
     def _inference(self, loop: ControlLoop | None) -> DiagnosticStatus:
         if loop is None:
             return self._status("inference", DiagnosticStatus.WARN, "policy is loading", {})
+        values = {"failures": loop.counters.failures}
+        if self._result:
+            values |= self._last_inference(loop, self._result.report)
+        if loop.error:
+            return self._status("inference", DiagnosticStatus.ERROR, loop.error, values)
         if self._result is None:
-            return self._status("inference", DiagnosticStatus.OK, "no inference yet", {})
+            return self._status("inference", DiagnosticStatus.OK, "no inference yet", values)
+        text = f"{values['tokens kept']} of {values['tokens total']} tokens, {self._latencies_ms[-1]:.0f} ms"
+        return self._status("inference", DiagnosticStatus.OK, text, values)
+
+    def _last_inference(self, loop: ControlLoop, report: PruningReport) -> dict[str, object]:
         p50, p95 = np.percentile(self._latencies_ms, [50, 95])
-        report = self._result.report
-        values = {
+        return {
             "latency p50 [ms]": p50,
             "latency p95 [ms]": p95,
             "latency last [ms]": self._latencies_ms[-1],
@@ -92,11 +107,10 @@ class Diagnostics:
             "tokens total": report.tokens_total,
             "mode": report.mode.value,
             "aggressiveness": report.aggressiveness,
+            "preset": loop.config.pruning.preset,
         }
-        text = f"{report.tokens_kept} of {report.tokens_total} tokens, {self._latencies_ms[-1]:.0f} ms"
-        return self._status("inference", DiagnosticStatus.OK, text, values)
 
-    def _inputs(self, streams: list[Stream]) -> DiagnosticStatus:
+    def _inputs(self, streams: list[Arrivals]) -> DiagnosticStatus:
         values, silent = {}, []
         for stream in streams:
             rate, age = stream.rate_hz(), stream.age_s()
@@ -111,6 +125,19 @@ class Diagnostics:
         pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
         name = f"{self._node.get_fully_qualified_name()}: {part}"
         return DiagnosticStatus(level=level, name=name, message=text, hardware_id="specprune_ros", values=pairs)
+
+
+def _speeds(loop: ControlLoop) -> dict[str, float]:
+    """The arm's measured speed; nothing while it is unknown."""
+    motion = loop.motion
+    if motion is None:
+        return {}
+    measured = speed(motion, loop.config.action, loop.config.control.rate)
+    return {
+        "end effector [m/s]": measured.linear,
+        "end effector [rad/s]": measured.angular,
+        "end effector up [m/s]": measured.vertical,
+    }
 
 
 def _text(value: object) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from specprune_ros.config import Config, ConfigError, Parameter, parameters
+from specprune_ros.config import PRESET_NAMES, Config, ConfigError, Parameter, parameters
 
 INTEGER_LIMITS = (-(2**63), 2**63 - 1)
 FLOAT_LIMITS = (-sys.float_info.max, sys.float_info.max)
@@ -29,24 +29,42 @@ class LiveParameters:
         self._node = node
         self._config = Config.from_mapping(take_overrides(node))
         self._declared = {parameter.name: parameter for parameter in parameters()}
-        self._changed = False
+        self._changed: set[str] = set()
         for parameter in self._declared.values():
             declare(node, parameter, self._config.get(parameter.name))
-        if hasattr(node, "add_pre_set_parameters_callback"):  # Humble has none: there 1 is refused where 1.0 is meant
-            node.add_pre_set_parameters_callback(self._integers_to_doubles)
+        if hasattr(node, "add_pre_set_parameters_callback"):  # Humble has none: see `_write_back`
+            node.add_pre_set_parameters_callback(self._completed)
         node.add_on_set_parameters_callback(self._check)
 
     @property
     def config(self) -> Config:
         """The configuration in force: the same object until a parameter was set."""
         if self._changed:
-            names = list(self._declared)
+            names, self._changed = list(self._changed), set()
             values = (parameter.value for parameter in self._node.get_parameters(names))
-            self._config, self._changed = Config.from_mapping(dict(zip(names, values, strict=True))), False
+            self._config = self._config.updated(dict(zip(names, values, strict=True)))
+            self._write_back()
         return self._config
 
-    def _integers_to_doubles(self, changes: list[RosParameter]) -> list[RosParameter]:
-        return [self._as_declared(change) for change in changes]
+    def _completed(self, changes: list[RosParameter]) -> list[RosParameter]:
+        """Integers become doubles where those are meant, and a preset changes together with the values it stands for."""
+        completed = {change.name: self._as_declared(change) for change in changes}
+        before = self.config
+        try:
+            after = before.updated(self._ours(completed.values()))
+        except ConfigError:
+            return list(completed.values())  # `_check` refuses them and says why
+        for name in PRESET_NAMES:
+            if name in completed or after.get(name) != before.get(name):
+                completed[name] = RosParameter(name, value=after.get(name))
+        return list(completed.values())
+
+    def _write_back(self) -> None:
+        """What a preset changed besides, where ROS did not let `_completed` change it at the same time (Humble)."""
+        for name in PRESET_NAMES:
+            value = self._config.get(name)
+            if self._node.get_parameter(name).value != value:
+                self._node.set_parameters([RosParameter(name, value=value)])
 
     def _as_declared(self, change: RosParameter) -> RosParameter:
         declared = self._declared.get(change.name)
@@ -57,13 +75,16 @@ class LiveParameters:
     def _check(self, changes: Sequence[RosParameter]) -> SetParametersResult:
         """Accepts changes that make a valid configuration together. Other callbacks may still refuse them, so what
         is in force is read back from the node, the next time somebody asks."""
-        values = {change.name: change.value for change in changes if change.name in self._declared}
+        values = self._ours(changes)
         try:
             self.config.updated(values)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        self._changed = self._changed or bool(values)
+        self._changed |= values.keys()
         return SetParametersResult(successful=True)
+
+    def _ours(self, changes: Iterable[RosParameter]) -> dict[str, Any]:
+        return {change.name: change.value for change in changes if change.name in self._declared}
 
 
 def take_overrides(node: Node) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 
 from rclpy.clock import Clock, ClockType
-from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from specprune_ros.config import Config, ConfigError
@@ -19,20 +18,22 @@ from specprune_ros.control.jitter import Jitter
 from specprune_ros.control.limits import displacement
 from specprune_ros.control.loop import ControlLoop
 from specprune_ros.control.safety import SafetyGate
-from specprune_ros.eval.overlay import overlay
 from specprune_ros.infer.worker import InferenceWorker, PolicyUnavailable
 from specprune_ros.msg import ActionChunk, PruningStatus
+from specprune_ros.observe.joints import PROPRIO_DIMS
 from specprune_ros.ros import convert, qos, realtime
 from specprune_ros.ros.arming import Arming
 from specprune_ros.ros.commands import CommandOutput
+from specprune_ros.ros.debug_images import DebugImages
 from specprune_ros.ros.diagnostics import Diagnostics
 from specprune_ros.ros.inputs import InputStreams
 from specprune_ros.ros.lifecycle import ManagedNode
 from specprune_ros.ros.parameters import LiveParameters
 from specprune_ros.ros.run import Failure, run, stop_requested
+from specprune_ros.ros.state_sources import check_available
 from specprune_ros.types import Command, Hold, InferenceRequest, InferenceResult
 
-LOADING, INACTIVE = "policy is loading", "inactive; activate the node"
+LOADING, UNCONFIGURED, INACTIVE = "policy is loading", "unconfigured; configure the node", "inactive; activate the node"
 CLOSE_S = 1.0
 POLL_S = 0.05
 LOG_EVERY_S = 5.0
@@ -50,7 +51,7 @@ class PolicyNode:
         self._commands = CommandOutput(node, config)
         self._chunks = node.create_publisher(ActionChunk, topics.chunk, qos.EVENTS)
         self._statuses = node.create_publisher(PruningStatus, topics.status, qos.EVENTS)
-        self._debug_images = node.create_publisher(Image, topics.debug_image, qos.SENSOR_OUT)
+        self._debug_images = DebugImages(node, topics)
         self._diagnostics = Diagnostics(node, self._gate)
         self._instruction: str | None = None
         node.create_subscription(String, topics.instruction, self._on_instruction, qos.EVENTS)
@@ -61,6 +62,7 @@ class PolicyNode:
         self._loop: ControlLoop | None = None
         self._timer = None
         self._request: InferenceRequest | None = None
+        self._request_config = config
         self._misses_at_request = 0
         # Also alive while a simulated clock stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -100,7 +102,7 @@ class PolicyNode:
         self._loop = ControlLoop(config, policy.view_count, policy.chunk_steps, policy.proprio_dims)
         if self._instruction is not None:
             self._loop.set_instruction(self._instruction)
-        self._inputs = InputStreams(self.node, config)
+        self._inputs = InputStreams(self.node, config, with_proprio=policy.proprio_dims > 0)
         self._jitter = Jitter(1.0 / config.control.rate)
         self._timer = self.node.create_timer(1.0 / config.control.rate, self._tick)
 
@@ -113,7 +115,6 @@ class PolicyNode:
         self.node.destroy_timer(self._timer)
         self._inputs.close(self.node)
         self._inputs = self._loop = self._timer = None
-        self._diagnostics.hold_reason = INACTIVE
 
     def cleanup(self) -> None:
         """Let go of the policy."""
@@ -134,10 +135,11 @@ class PolicyNode:
         self.node.trigger_activate()
 
     def _check(self, policy) -> None:
-        if policy.proprio_dims not in (0, convert.PROPRIO_DIMS):
+        check_available(self._parameters.config)
+        if policy.proprio_dims not in (0, PROPRIO_DIMS):
             raise ConfigError(
                 f"policy.checkpoint: the policy wants {policy.proprio_dims} proprio values; this node measures "
-                f"{convert.PROPRIO_DIMS} (pose and two fingers)"
+                f"{PROPRIO_DIMS} (pose and two fingers)"
             )
         ControlLoop(self._parameters.config, policy.view_count, policy.chunk_steps, policy.proprio_dims)
 
@@ -146,9 +148,14 @@ class PolicyNode:
     def _obstacles(self) -> list[str]:
         """What speaks against moving the arm now."""
         if self._loop is None:
-            return [self._diagnostics.hold_reason or INACTIVE]
+            return [self._why_inactive()]
         reason = self._loop.blocked(self._now_ns())
         return ([reason] if reason else []) + self._commands.obstacles()
+
+    def _why_inactive(self) -> str:
+        if self._policy is not None:
+            return INACTIVE
+        return LOADING if self._worker else UNCONFIGURED
 
     def _armed(self) -> None:
         """Motion begins with what is planned from now on."""
@@ -169,7 +176,7 @@ class PolicyNode:
         now_ns = self._now_ns()
         outcome = self._decide(now_ns)
         if isinstance(outcome, Hold):
-            self._commands.hold(self._measured(), now_ns)
+            self._commands.hold(self._measured(), self._now_ns())  # disarming may have said so just now
             self.node.get_logger().warning(f"holding: {outcome.reason}", throttle_duration_sec=LOG_EVERY_S)
         self._diagnostics.ticked(outcome.reason if isinstance(outcome, Hold) else None)
 
@@ -177,9 +184,10 @@ class PolicyNode:
         loop, config = self._loop, self._parameters.config
         if config is not loop.config:
             loop.update_config(config)
-        self._inputs.feed(loop, with_proprio=self._policy.proprio_dims > 0)
+        self._inputs.feed(loop)
         answered = self._accept(loop, now_ns)
         self._arming.auto(config.safety)
+        self._arming.watch(self._commands.obstacles)
         planned = loop.tick(now_ns)
         outcome = self._arming.pass_on(planned, now_ns, config.safety)
         if isinstance(outcome, Command):
@@ -188,7 +196,7 @@ class PolicyNode:
             loop.not_sent()
         self._submit(loop, now_ns)
         if answered:
-            self._publish_debug_image(*answered)  # the slowest part comes when the command is out
+            self._show(*answered)  # the slowest part comes when the command is out
         return outcome
 
     def _submit(self, loop: ControlLoop, now_ns: int) -> None:
@@ -197,6 +205,7 @@ class PolicyNode:
         if request := loop.request(now_ns):
             self._request = request
             self._misses_at_request = loop.counters.deadline_misses
+            self._request_config = loop.config
             self._worker.submit(request, loop.config)
 
     def _accept(self, loop: ControlLoop, now_ns: int) -> tuple[InferenceRequest, InferenceResult] | None:
@@ -226,12 +235,11 @@ class PolicyNode:
             self._loop.set_instruction(message.data)
 
     def _report(self) -> None:
-        self._arming.watch(self._commands.obstacles)
         streams = self._inputs.streams() if self._inputs else []
         jitter = self._jitter.summary_ms() if self._loop else {}
         self._diagnostics.realtime |= {f"tick jitter {name}": f"{value:.3f}" for name, value in jitter.items()}
-        if self._policy is None:
-            self._diagnostics.hold_reason = LOADING if self._worker else "unconfigured; configure the node"
+        if self._loop is None:
+            self._diagnostics.hold_reason = self._why_inactive()
         self._diagnostics.publish(self._loop, streams)
 
     def _publish_chunk(self, result: InferenceResult, loop: ControlLoop) -> None:
@@ -241,28 +249,18 @@ class PolicyNode:
         self._chunks.publish(convert.chunk(chunk, motions, 1.0 / config.control.rate, config.robot.base_frame))
 
     def _publish_status(self, request: InferenceRequest, result: InferenceResult, now_ns: int) -> None:
-        config, chunk, misses = self._loop.config, result.chunk, self._loop.counters.deadline_misses
+        config, chunk, misses = self._request_config, result.chunk, self._loop.counters.deadline_misses
         stamp = convert.header(chunk.stamp_ns, config.robot.base_frame)
-        message = convert.status(result.report, request.observation.motion, config.topics.images, stamp)
+        message = convert.status(result.report, request.observation.motion, config, stamp)
         message.chunk_id = chunk.chunk_id
         message.chunk_age = (now_ns - chunk.stamp_ns) / convert.NANOSECONDS
         message.deadline_misses = misses
         message.deadline_missed = misses > self._misses_at_request
         self._statuses.publish(message)
 
-    def _publish_debug_image(self, request: InferenceRequest, result: InferenceResult) -> None:
-        if not self._loop.config.debug_image or not self._debug_images.get_subscription_count():
-            return
-        report, observation = result.report, request.observation
-        drawn = overlay(
-            observation.images,
-            report.kept,
-            self._policy.patch_grid,
-            mode=report.mode,
-            aggressiveness=report.aggressiveness,
-            caption=observation.instruction,
-        )
-        self._debug_images.publish(convert.image(drawn, convert.header(observation.stamp_ns, "")))
+    def _show(self, request: InferenceRequest, result: InferenceResult) -> None:
+        if self._loop.config.debug_image:
+            self._debug_images.publish(request.observation, result.report, self._policy.patch_grid)
 
     def _now_ns(self) -> int:
         return self.node.get_clock().now().nanoseconds

@@ -5,6 +5,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 SENSOR_IN = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Only the newest counts; and a reliable subscription hears nothing from a best-effort driver."""
 
+PARTS_IN = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""As SENSOR_IN, where several publishers share a topic and each one's newest counts."""
+
 SENSOR_OUT = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 """Matches best-effort and reliable subscribers alike."""
 

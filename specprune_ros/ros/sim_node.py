@@ -1,4 +1,4 @@
-"""The simulated tabletop as a Franka driver and two cameras would show it, moved by our actions.
+"""The simulated tabletop as a Franka driver and two cameras would show it, moved by actions, twists or target poses.
 
 Everything runs in the executor's one thread, because the OpenGL context belongs to the thread that made it.
 """
@@ -6,7 +6,6 @@ Everything runs in the executor's one thread, because the OpenGL context belongs
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,14 +17,13 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from specprune_ros.config import ConfigError, Parameter, Robot, Topics
-from specprune_ros.msg import Action
 from specprune_ros.ros import convert, parameters, qos
 from specprune_ros.ros.run import Failure, run
+from specprune_ros.ros.sim_commands import COMMANDS, Gripper
 from specprune_ros.sim import panda
 from specprune_ros.sim.env import PERIOD_S, SimState, TabletopEnv
-from specprune_ros.sim.osc import action_units
 from specprune_ros.srv import ResetSim
-from specprune_ros.types import BadInput, EndEffector
+from specprune_ros.types import EndEffector
 
 PERIOD_NS = round(PERIOD_S * convert.NANOSECONDS)
 CLOCK_START_NS = convert.NANOSECONDS
@@ -33,11 +31,10 @@ CLOCK_START_NS = convert.NANOSECONDS
 RESET_PAUSE = 5
 """A reset leaves a gap in all streams, so that nobody takes the new episode for a very fast movement."""
 INSTRUCTION_EVERY = 20
-LOG_EVERY_S = 5.0
 
 
-def _parameter(name, default, doc, unit="", bounds=None):
-    return Parameter(name, default, doc, unit, bounds, choices=None, live=False)
+def _parameter(name, default, doc, unit="", bounds=None, choices=None):
+    return Parameter(name, default, doc, unit, bounds, choices, live=False)
 
 
 PARAMETERS = (
@@ -49,14 +46,19 @@ PARAMETERS = (
         "periods",
         (1, None),
     ),
+    _parameter("command_interface", "action", "What moves the arm; as output.interface of the policy node", choices=tuple(COMMANDS)),
     _parameter("action_topic", "policy_node/action", "specprune_ros/Action in"),
+    _parameter("twist_topic", Topics().servo_twist, "geometry_msgs/TwistStamped in; one moves for 0.1 s, as with MoveIt Servo"),
+    _parameter("pose_topic", Topics().target_pose, "geometry_msgs/PoseStamped in; the arm stays at the last one"),
+    _parameter("gripper_topic", "policy_node/gripper", "std_msgs/Float64 in, position of one finger; not with actions", "m"),
+    _parameter("gripper_action", Topics().gripper_action, "control_msgs/action/GripperCommand in, where control_msgs is installed"),
     _parameter("publish_clock", False, "Publish /clock and stamp with it, instead of the system's time"),
     _parameter("realtime_factor", 1.0, "Speed with publish_clock; 0: as fast as it can", bounds=(0.0, 100.0)),
 )
 
 
 class SimNode:
-    """Publishes what the tabletop shows at 20 Hz, and applies one action per period, or holds."""
+    """Publishes what the tabletop shows at 20 Hz, and applies one command per period, or holds."""
 
     def __init__(self):
         self.node = node = Node("sim_node", automatically_declare_parameters_from_overrides=True)
@@ -74,10 +76,9 @@ class SimNode:
         self._description.publish(String(data=panda.robot_urdf()))
         self._clock = node.create_publisher(ClockMessage, "/clock", 1) if self._settings["publish_clock"] else None
 
-        # Every action is a displacement: of two in one period, the second waits for the next one instead of being lost.
-        self._actions: deque[np.ndarray] = deque(maxlen=2)
-        self._refused = 0
-        node.create_subscription(Action, self._settings["action_topic"], self._on_action, qos.EVENTS)
+        kind = COMMANDS[self._settings["command_interface"]]
+        gripper = Gripper(node, self._settings["gripper_topic"], self._settings["gripper_action"])
+        self._commands = kind(node, self._settings[kind.parameter], self._now_ns, gripper)
         node.create_service(ResetSim, "~/reset", self._on_reset)
         self._periods = 0
         self._begin(self._settings["seed"])
@@ -104,7 +105,7 @@ class SimNode:
         self._periods += 1
         if self._pause:
             self._pause -= 1
-            self._actions.clear()
+            self._commands.clear()
             if not self._pause:
                 self._publish_instruction(self._task_text)
         else:
@@ -114,8 +115,9 @@ class SimNode:
             self._clock.publish(ClockMessage(clock=convert.header(self._now_ns(), "").stamp))
 
     def _move(self) -> None:
-        before, commanded = self._state, bool(self._actions)
-        self._state = self._env.step(self._actions.popleft()) if commanded else self._env.hold()
+        before, moved = self._state, self._commands.step(self._env)
+        commanded = moved is not None
+        self._state = moved or self._env.hold()
         self._finger_velocities = (self._state.finger_positions_m - before.finger_positions_m) / PERIOD_S
         if self._env.success():
             self._set_task("success")
@@ -132,16 +134,6 @@ class SimNode:
         pose = EndEffector(now_ns, state.ee_position_m, state.ee_quaternion_xyzw)
         self._pose.publish(convert.pose(pose, Robot().base_frame))
         self._joints.publish(_joint_state(state, self._finger_velocities, now_ns))
-
-    def _on_action(self, message: Action) -> None:
-        try:
-            motion = convert.displacement(message, PERIOD_S, Robot().base_frame, self._settings["action_topic"])
-        except BadInput as error:
-            self._refused += 1
-            text = f"action refused ({self._refused} so far): {error}"
-            self.node.get_logger().warning(text, throttle_duration_sec=LOG_EVERY_S)
-        else:
-            self._actions.append(action_units(motion))
 
     def _on_reset(self, request: ResetSim.Request, response: ResetSim.Response) -> ResetSim.Response:
         if request.seed < 0:

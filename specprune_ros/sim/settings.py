@@ -9,5 +9,6 @@ SIMULATION = {
     "limits.angular_acceleration": 10000.0,
     "safety.auto_arm": True,
     "safety.hold_timeout": 0.0,
+    "output.switch_servo": False,
 }
 """Parameters of everything that runs on the simulator: evaluation, benchmark, demo, and config/mujoco.yaml."""

@@ -1,0 +1,65 @@
+"""The policy node and its parameters: what every other launch file here includes. Of use alone for any arm that already runs."""
+
+from pathlib import Path
+
+CONFIG = Path(__file__).parent.parent / "config"  # beside launch/, in the source as in the share folder
+
+ARGUMENTS = (
+    # (name, default, what it does)
+    ("params_file", str(CONFIG / "franka.yaml"), "YAML with the policy node's parameters"),
+    ("namespace", "", "Namespace of the nodes of this package; topics that begin with / keep their names"),
+    ("use_sim_time", "false", "Follow /clock instead of the system's time"),
+    ("checkpoint", "", "Parameter policy.checkpoint: folder or hub id; empty: what params_file says"),
+    ("instruction", "", "Parameter instruction, e.g. 'pick up the red cube'; empty: what params_file says"),
+    ("command_interface", "", "Parameter output.interface: action, servo_twist or target_pose; empty: what params_file says"),
+    ("auto_activate", "", "Parameter auto_activate: true or false; empty: what params_file says"),
+    ("log_level", "info", "debug, info, warn, error"),
+)
+
+OVERRIDES = (
+    # (argument, parameter, its type)
+    ("checkpoint", "policy.checkpoint", str),
+    ("instruction", "instruction", str),
+    ("command_interface", "output.interface", str),
+    ("auto_activate", "auto_activate", bool),
+)
+"""The YAML is the truth: an argument that was left empty overrides nothing."""
+
+
+def generate_launch_description():
+    # Lazily, so that the tables above can be read where launch is not installed.
+    from launch import LaunchDescription
+    from launch.actions import DeclareLaunchArgument, OpaqueFunction
+
+    declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
+    return LaunchDescription([*declared, OpaqueFunction(function=policy_node)])
+
+
+def policy_node(context):
+    """[the policy node's action]; which arguments are empty is known only once the launch runs."""
+    from launch.actions import Shutdown
+    from launch.substitutions import LaunchConfiguration
+    from launch_ros.actions import Node
+    from launch_ros.parameter_descriptions import ParameterValue
+
+    def given(argument, kind):
+        return ParameterValue(LaunchConfiguration(argument), value_type=kind)
+
+    overrides = {
+        parameter: given(argument, kind)
+        for argument, parameter, kind in OVERRIDES
+        if LaunchConfiguration(argument).perform(context)
+    }
+    # The node is a managed one, but not launch_ros' LifecycleNode: with that in it, a launch that is interrupted while another action
+    # ends it as well (on_exit=Shutdown here, in Franka's and in Gazebo's launch files) fails with "Cannot shutdown a ROS adapter".
+    node = Node(
+        package="specprune_ros",
+        executable="policy_node",
+        name="policy_node",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[LaunchConfiguration("params_file"), {"use_sim_time": given("use_sim_time", bool), **overrides}],
+        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        output="screen",
+        on_exit=Shutdown(),  # nothing that was launched with it is of use without it
+    )
+    return [node]
