@@ -123,5 +123,8 @@ setup(
     # Stands for the messages: the wheel is for one Python version and platform.
     ext_modules=[Extension(f"{NAME}._messages", sources=[])],
     cmdclass={"build_ext": BuildMessages, "build_py": CleanBuildPy},
-    data_files=[share("launch"), share("config"), (f"lib/{NAME}", ["scripts/policy_node", "scripts/sim_node"])],
+    data_files=[
+        *(share(folder) for folder in ("launch", "config", "config/gazebo")),
+        (f"lib/{NAME}", ["scripts/policy_node", "scripts/sim_node"]),
+    ],
 )

@@ -9,10 +9,10 @@ ARGUMENTS = (
     ("params_file", str(CONFIG / "franka.yaml"), "YAML with the policy node's parameters"),
     ("namespace", "", "Namespace of the nodes of this package; topics that begin with / keep their names"),
     ("use_sim_time", "false", "Follow /clock instead of the system's time"),
-    ("checkpoint", "", "Parameter policy.checkpoint: folder or hub id; empty: what params_file says"),
-    ("instruction", "", "Parameter instruction, e.g. 'pick up the red cube'; empty: what params_file says"),
-    ("command_interface", "", "Parameter output.interface: action, servo_twist or target_pose; empty: what params_file says"),
-    ("auto_activate", "", "Parameter auto_activate: true or false; empty: what params_file says"),
+    ("checkpoint", "", "Parameter policy.checkpoint: folder or hub id; empty: as in params_file"),
+    ("instruction", "", "Parameter instruction, e.g. 'pick up the red cube'; empty: as in params_file"),
+    ("command_interface", "", "Parameter output.interface: action, servo_twist, target_pose; empty: as in params_file"),
+    ("auto_activate", "", "Parameter auto_activate: true or false; empty: as in params_file"),
     ("log_level", "info", "debug, info, warn, error"),
 )
 

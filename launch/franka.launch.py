@@ -13,7 +13,11 @@ ARGUMENTS = (
     ("params_file", str(HERE.parent / "config" / "franka.yaml"), "YAML with the policy node's parameters"),
     ("bringup", "false", "Start Franka's driver and gripper as well (package franka_bringup of franka_ros2)"),
     ("robot_ip", "", "Address or host name of the robot, for the driver"),
-    ("robot_type", "fr3", "Type of the robot, for the driver; another one than fr3 has other frames: set robot.* in params_file"),
+    (
+        "robot_type",
+        "fr3",
+        "Type of the robot, for the driver; other types have other frames: set robot.* in params_file",
+    ),
 )
 
 
@@ -41,7 +45,9 @@ def franka_bringup(context):
     robot_ip, robot_type = (LaunchConfiguration(name).perform(context) for name in ("robot_ip", "robot_type"))
     if not robot_ip:
         raise RuntimeError("bringup:=true needs the robot's address: add robot_ip:=<address or host name>")
-    path = PathJoinSubstitution([FindPackageShare("franka_bringup"), "launch", "franka.launch.py"])
+    source = PythonLaunchDescriptionSource(
+        PathJoinSubstitution([FindPackageShare("franka_bringup"), "launch", "franka.launch.py"])
+    )
     arguments = {
         "robot_ip": robot_ip,
         "robot_type": robot_type,
@@ -49,5 +55,5 @@ def franka_bringup(context):
         "load_gripper": "true",
         "namespace": "",  # an included file would inherit ours, and the driver's topics are absolute names in the YAML
     }
-    driver = IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=arguments.items())
+    driver = IncludeLaunchDescription(source, launch_arguments=arguments.items())
     return [GroupAction([driver])]  # its arguments end with it, and do not become the policy node's

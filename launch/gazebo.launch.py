@@ -88,9 +88,8 @@ def generate_launch_description():
     # The controller manager lives in the robot's plugin, so that it is there once the robot is; Servo wants joint states.
     after_spawning = RegisterEventHandler(OnProcessExit(target_action=spawn, on_exit=[controllers]))
     after_controllers = RegisterEventHandler(OnProcessExit(target_action=controllers, on_exit=[servo]))
-    return LaunchDescription(
-        [*declared, OpaqueFunction(function=gazebo), bridge, state_publisher, after_spawning, after_controllers, spawn, policy]
-    )
+    started = [OpaqueFunction(function=gazebo), bridge, state_publisher, after_spawning, after_controllers, spawn]
+    return LaunchDescription([*declared, *started, policy])
 
 
 def gazebo(context):
@@ -103,5 +102,7 @@ def gazebo(context):
     gui, world = (LaunchConfiguration(name).perform(context) for name in ("gui", "world"))
     options = "-r" if gui.lower() == "true" else "-r -s --headless-rendering"
     arguments = {"gz_args": f"{options} {world}", "on_exit_shutdown": "true"}
-    path = PathJoinSubstitution([FindPackageShare("ros_gz_sim"), "launch", "gz_sim.launch.py"])
-    return [GroupAction([IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=arguments.items())])]
+    source = PythonLaunchDescriptionSource(
+        PathJoinSubstitution([FindPackageShare("ros_gz_sim"), "launch", "gz_sim.launch.py"])
+    )
+    return [GroupAction([IncludeLaunchDescription(source, launch_arguments=arguments.items())])]

@@ -8,6 +8,11 @@ ARGUMENTS = (
     # (name, default, what it does); the rest: bringup.launch.py
     ("params_file", str(HERE.parent / "config" / "mujoco.yaml"), "YAML with the policy node's parameters"),
     ("use_sim_time", "false", "Let the simulator publish /clock and the policy follow it"),
+    (
+        "command_interface",
+        "action",
+        "How the policy moves the arm: action, servo_twist, target_pose; not chosen by params_file, as the simulator must agree",
+    ),
     ("realtime_factor", "1.0", "Speed of the simulator with use_sim_time; 0: as fast as it can"),
     ("seed", "0", "Episode at the start; later ones: ros2 service call /sim_node/reset"),
 )
@@ -34,6 +39,7 @@ def generate_launch_description():
         parameters=[
             {
                 "seed": given("seed", int),
+                "command_interface": given("command_interface", str),
                 "publish_clock": given("use_sim_time", bool),
                 "realtime_factor": given("realtime_factor", float),
             }

@@ -28,7 +28,7 @@ STUB = Path(__file__).with_name("stub_policy_node.py")
 SIMULATED = {name.replace(".", "__"): value for name, value in SIMULATION.items()}
 """Wide limits, armed by itself: for tests that are about something else."""
 
-PATIENCE_S = float(os.environ.get("SPECPRUNE_TEST_PATIENCE_S", 90.0))
+PATIENCE_S = float(os.environ.get("SPECPRUNE_TEST_PATIENCE_S", "90"))
 """Only ever spent on a machine that is busy with other things: conditions are met in a second or two."""
 _numbers = itertools.count(os.getpid())
 

@@ -4,6 +4,7 @@ $STAND_IN_RECORDS/<name>.json: arguments, parameters (of all --params-file, late
 themselves are named in $STAND_IN_ENDING.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -28,7 +29,7 @@ def main():
     ended = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: ended.set())
     parameters = {}
-    for flag, value in zip(arguments, arguments[1:], strict=False):
+    for flag, value in itertools.pairwise(arguments):
         if flag == "--params-file":
             for content in yaml.safe_load(Path(value).read_text()).values():
                 parameters |= dict(flattened(content["ros__parameters"]))

@@ -1,6 +1,6 @@
 """The real policy node around a policy without a model: starts at once and does what the instruction says.
 
-"move": a small motion, "back": the opposite one; "wild": numbers far out of range, different in every step; "slow": takes 1.5 s; "nan", "raise",
+"move": a small motion, "back": the opposite one, "open": with an open gripper; "wild": numbers far out of range, different in every step; "slow": takes 1.5 s; "nan", "raise",
 "hang", "short": what a broken model does; "crash": the node itself fails, in a control period. Run as a script.
 """
 
@@ -45,7 +45,7 @@ class StubPolicy:
         if task == "wild":
             return np.random.default_rng(seed).normal(0.0, 20.0, (self.chunk_steps, 7))
         motion = -np.array(MOTION) if task == "back" else MOTION
-        value = float("nan") if task == "nan" else GRIPPER
+        value = {"nan": float("nan"), "open": 1.0}.get(task, GRIPPER)
         return np.tile([*motion, value], (self.chunk_steps - (task == "short"), 1))
 
     def _report(self, request, config):

@@ -4,6 +4,7 @@ Stand-ins (stand_in.py) take the places of our nodes and of packages of other pe
 """
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -26,7 +27,8 @@ POLICY, SIMULATOR = "policy_node", "sim_node"
 
 installed = importlib.util.find_spec("ros2launch") and importlib.util.find_spec("launch_ros")
 with_launch = pytest.mark.skipif(
-    not installed, reason="ros2 launch is not on PyPI; it comes with a ROS installation, or from its sources on PYTHONPATH"
+    not installed,
+    reason="ros2 launch is not on PyPI; it comes with a ROS installation, or from its sources on PYTHONPATH",
 )
 
 
@@ -147,7 +149,13 @@ class Launched:
         }
         with self._log.open("w") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-c", "import sys; from ros2cli.cli import main; sys.exit(main())", "launch", *arguments],
+                [
+                    sys.executable,
+                    "-c",
+                    "import sys; from ros2cli.cli import main; sys.exit(main())",
+                    "launch",
+                    *arguments,
+                ],
                 cwd=cwd,
                 env=os.environ | environment,
                 stdout=log,
@@ -198,8 +206,8 @@ def defaults_of(file):
 
 def remapped(record):
     """{name: new name} of the remappings a node was started with."""
-    pairs = (argument.split(":=") for flag, argument in zip(record["arguments"], record["arguments"][1:], strict=False) if flag == "-r")
-    return dict(pairs)
+    pairs = itertools.pairwise(record["arguments"])
+    return dict(argument.split(":=") for flag, argument in pairs if flag == "-r")
 
 
 @with_launch
@@ -225,17 +233,26 @@ def test_without_arguments_the_yaml_is_all_there_is(prefix, tmp_path, file, node
         assert launched.interrupt() == 0, launched.text()
         assert launched.all_started() == launched.ended() == nodes
     policy = records[POLICY]
-    yaml_file = "mujoco.yaml" if file == "mujoco" else "franka.yaml"
-    assert policy["parameters"] == defaults_of(yaml_file) | {"use_sim_time": False}
+    if file == "mujoco":
+        expected = defaults_of("mujoco.yaml") | {"output.interface": "action"}  # as the simulator obeys it
+    else:
+        expected = defaults_of("franka.yaml")
+    assert policy["parameters"] == expected | {"use_sim_time": False}
     assert remapped(policy) == {"__node": POLICY, "__ns": "/"}
     assert "--log-level info" in " ".join(policy["arguments"])
     if SIMULATOR in records:
-        assert records[SIMULATOR]["parameters"] == {"seed": 0, "publish_clock": False, "realtime_factor": 1.0}
+        settings = {"seed": 0, "command_interface": "action", "publish_clock": False, "realtime_factor": 1.0}
+        assert records[SIMULATOR]["parameters"] == settings
 
 
 @with_launch
 def test_arguments_override_the_yaml_in_the_type_of_the_parameter(prefix, tmp_path):
-    arguments = ["checkpoint:=123", "instruction:=pick up: yes", "command_interface:=target_pose", "auto_activate:=false"]
+    arguments = [
+        "checkpoint:=123",
+        "instruction:=pick up: yes",
+        "command_interface:=target_pose",
+        "auto_activate:=false",
+    ]
     with Launched(prefix, tmp_path, "specprune_ros", "franka.launch.py", "use_sim_time:=true", *arguments) as launched:
         parameters = launched.started(POLICY)[POLICY]["parameters"]
         assert launched.interrupt() == 0
@@ -251,26 +268,29 @@ def test_arguments_override_the_yaml_in_the_type_of_the_parameter(prefix, tmp_pa
 
 
 @with_launch
-def test_namespace_time_and_speed_reach_both_nodes_of_the_simulation(prefix, tmp_path):
+def test_what_both_nodes_of_the_simulation_must_agree_on_reaches_both(prefix, tmp_path):
     arguments = ["namespace:=left", "use_sim_time:=true", "realtime_factor:=0", "seed:=7", "log_level:=debug"]
+    arguments.append("command_interface:=servo_twist")
     with Launched(prefix, tmp_path, "specprune_ros", "mujoco.launch.py", *arguments) as launched:
         records = launched.started(POLICY, SIMULATOR)
         assert launched.interrupt() == 0
     for record in records.values():
         assert remapped(record)["__ns"] == "/left"
         assert "--log-level debug" in " ".join(record["arguments"])
-    assert records[SIMULATOR]["parameters"] == {"seed": 7, "publish_clock": True, "realtime_factor": 0.0}
+    settings = {"seed": 7, "command_interface": "servo_twist", "publish_clock": True, "realtime_factor": 0.0}
+    assert records[SIMULATOR]["parameters"] == settings
     assert records[POLICY]["parameters"]["use_sim_time"] is True
+    assert records[POLICY]["parameters"]["output.interface"] == "servo_twist"
 
 
 @with_launch
 def test_an_own_parameter_file_takes_the_place_of_ours(prefix, tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("/**: {ros__parameters: {control: {rate: 10.0}}}")
-    with Launched(prefix, tmp_path, "specprune_ros", "gazebo.launch.py", f"params_file:={own}") as launched:
+    with Launched(prefix, tmp_path, "specprune_ros", "franka.launch.py", f"params_file:={own}") as launched:
         parameters = launched.started(POLICY)[POLICY]["parameters"]
-        launched.interrupt()
-    assert parameters == {"control.rate": 10.0, "use_sim_time": True}
+        assert launched.interrupt() == 0
+    assert parameters == {"control.rate": 10.0, "use_sim_time": False}
 
 
 @with_launch

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import strategies as st
 from properties import given
 
-from specprune_ros.config import ReferenceFrame
-from specprune_ros.observe.motion import MotionEstimator, angle_between, longest_offset, reference_offset
-from specprune_ros.types import BadInput, EndEffector
+from specprune_ros.config import ActionScale, ReferenceFrame
+from specprune_ros.observe.motion import MotionEstimator, angle_between, longest_offset, reference_offset, speed
+from specprune_ros.types import BadInput, EndEffector, Motion
 
 PERIOD = 50_000_000
 METRES, RADIANS = 0.05, 0.5
@@ -181,3 +181,21 @@ def test_reference_offset_stays_within_the_history(base, slope, offset, speed, c
     assert 1 <= reference_offset(speed, reference, capacity) <= capacity
     if slope <= 0:
         assert reference_offset(speed, reference, 1 << 30) <= longest_offset(reference)
+
+
+def test_speed_is_in_metres_radians_and_seconds():
+    scale = ActionScale(scale_translation=0.05, scale_rotation=0.5)
+    full = speed(Motion(1.0, 1.0, -0.5), scale, 20.0)
+    assert full == pytest.approx((1.0, 10.0, -0.5))  # LIBERO's full scale: 1 m/s and 10 rad/s
+    assert speed(Motion(1.0, 1.0, -0.5), scale, 10.0) == pytest.approx((0.5, 5.0, -0.25))
+
+
+def test_measured_speed_does_not_depend_on_scale_and_rate():
+    """0.3 m/s, a third of it upwards, and 0.8 rad/s, whatever an action unit is."""
+    for metres, radians, rate_hz in ((0.05, 0.5, 20.0), (0.01, 0.2, 20.0), (0.05, 0.5, 10.0)):
+        motion = MotionEstimator(metres, radians, round(1e9 / rate_hz))
+        for i in range(60):
+            s = i / 60
+            motion.push(pose(round(s * 1e9), (0.3 * s * math.sqrt(8 / 9), 0.0, 0.1 * s), 0.8 * s))
+        scale = ActionScale(scale_translation=metres, scale_rotation=radians)
+        assert speed(motion.latest(), scale, rate_hz) == pytest.approx((0.3, 0.8, 0.1), rel=1e-6)

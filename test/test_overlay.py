@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from specprune_ros.eval import overlay as drawing
-from specprune_ros.eval.overlay import overlay
+from specprune_ros.eval.overlay import camera_overlay, overlay
 from specprune_ros.types import Mode
 
 GRID = (16, 16)
@@ -73,3 +73,17 @@ def test_the_header_names_mode_and_count():
 def test_a_mask_of_another_size_is_refused():
     with pytest.raises(ValueError, match="kept has 300 entries; 2 views of 16 x 16 patches need 512"):
         draw(np.zeros(300, np.uint8))
+
+
+def test_the_picture_of_one_camera_shows_what_the_joint_one_shows_of_it():
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(2)]
+    kept = rng.integers(0, 64, 512).astype(np.uint8)
+    joint = draw(kept, images)
+    for index, (image, mask) in enumerate(zip(images, kept.reshape(2, 256), strict=True)):
+        single = camera_overlay(image, mask, GRID, mode=Mode.FINE, aggressiveness=0.5)
+        assert single.dtype == np.uint8 and single.shape == (joint.shape[0], drawing.SIDE, 3)
+        middle = single[drawing.HEADER : drawing.HEADER + drawing.SIDE]
+        np.testing.assert_array_equal(middle, view(joint, index))
+    assert not (single[:, -4:] != drawing.BACKGROUND)[: drawing.HEADER].any()  # nothing is cut off at the right
+    assert not (single[:, -2:] != drawing.BACKGROUND)[-drawing.FOOTER :].any()

@@ -243,3 +243,44 @@ def test_a_preset_may_be_the_start(make):
     assert preset_of(node) == ("conservative", 0.25) and live.config.pruning.preset == "conservative"
     node, live = make(pruning__preset="conservative", pruning__aggressiveness=0.4)
     assert preset_of(node) == ("custom", 0.4)
+
+
+TUNABLE = [
+    p
+    for p in declared.parameters()
+    if p.name.startswith(("pruning.", "control.", "limits.")) and p.name != "control.rate"
+]
+
+
+def another_value(parameter):
+    """A valid value that is not the default."""
+    default = parameter.default
+    if isinstance(default, bool):
+        return not default
+    if parameter.choices:
+        return next(choice for choice in parameter.choices if choice != default)
+    if isinstance(default, tuple):
+        return [value + 0.01 for value in default]
+    steps = (-1, 1) if isinstance(default, int) else (-0.01, 0.01)
+    for value in (default + step for step in steps):
+        try:
+            Config().updated({parameter.name: value})
+        except ConfigError:
+            continue
+        return value
+    raise AssertionError(parameter)
+
+
+@pytest.mark.parametrize("parameter", TUNABLE, ids=lambda parameter: parameter.name)
+def test_all_that_tunes_pruning_execution_and_limits_is_live_and_keeps_its_bounds(make, parameter):
+    node, live = make()
+    value = another_value(parameter)
+    assert set_one(node, parameter.name, value).successful
+    assert live.config.get(parameter.name) == (tuple(value) if isinstance(value, list) else value)
+    for bound, beyond in zip(parameter.bounds or (), (-1, 1), strict=False):
+        if bound is None:
+            continue
+        wrong = [bound + beyond] * 3 if isinstance(value, list) else bound + beyond
+        result = set_one(node, parameter.name, wrong)
+        assert not result.successful and str(bound) in result.reason
+        assert live.config.get(parameter.name) != wrong

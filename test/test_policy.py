@@ -1,5 +1,7 @@
 """The policy step: history, memory, modes, and input that must not pass."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -124,6 +126,13 @@ def test_other_camera_sizes_are_resized(policy):
     small = to_compare((torch.from_numpy(image),), policy.config)
     assert small.shape == (1, 224, 224, 3) and small.dtype == torch.uint8
     assert int(small[0, 100, 20, 0]) == 0 and int(small[0, 100, 200, 0]) == 255
+
+
+def test_slow_loading_is_logged(config, monkeypatch, caplog):
+    monkeypatch.setattr(load.LoadingLog, "EVERY_S", -1.0)
+    with caplog.at_level("INFO"):
+        load_policy(config)
+    assert re.search(r"weights: 0\.0 of 0\.0 GB \(.*weight\)", caplog.text)
 
 
 def test_warm_up_leaves_no_trace(policy, config):

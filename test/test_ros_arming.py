@@ -86,7 +86,10 @@ def test_the_emergency_stop_latches(rig):
 
 @pytest.mark.parametrize(
     ("spoilt", "reason"),
-    [({"silent": {0}}, "image of view 1 (/camera/third_person/color/image_raw) is"), ({"silent": {"pose"}}, "robot state")],
+    [
+        ({"silent": {0}}, "image of view 1 (/camera/third_person/color/image_raw) is"),
+        ({"silent": {"pose"}}, "robot state"),
+    ],
 )
 def test_arming_needs_fresh_inputs(rig, spoilt, reason):
     for name, value in spoilt.items():
@@ -137,6 +140,23 @@ def test_a_long_hold_disarms(rig):
     rig.until_moving()
 
 
+def test_an_arm_that_is_suddenly_elsewhere_must_be_armed_again(rig):
+    assert rig.graph.set(NODE, "safety.hold_timeout", 1.0).successful
+    rig.arm()
+    rig.until_moving()
+    rig.robot.x = 1.4
+    rig.until_state("disarmed: held for 1.")
+    rig.watch.forbid()
+    assert "the end effector moved by 1.000 m within" in rig.safety[-1].data
+    success, why = rig.trigger("arm")
+    assert not success and "which no arm can" in why
+    assert rig.graph.set(NODE, "safety.hold_timeout", 30.0).successful
+    rig.graph.until(lambda: rig.trigger("arm")[0], what="arming, when the arm was there for SETTLED_S")
+    rig.stop("disarm")
+    rig.robot.silent = {"pose"}  # a pause long enough for the way back
+    rig.graph.spin(1.0)
+
+
 def test_limits_are_counted_in_the_diagnostics(rig):
     rig.say("wild")
     rig.arm()
@@ -146,10 +166,6 @@ def test_limits_are_counted_in_the_diagnostics(rig):
         what="counts of limits",
     )
     assert "out of range: " in rig.value("limits")
-
-
-CONFIGURE, ACTIVATE, DEACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
-CLEANUP = Transition.TRANSITION_CLEANUP
 
 
 def test_the_lifecycle_can_be_gone_through_again_and_again(tmp_path):
@@ -167,25 +183,25 @@ def test_the_lifecycle_can_be_gone_through_again_and_again(tmp_path):
 
         refuses("unconfigured; configure the node")
         for _ in range(2):
-            assert change(CONFIGURE) == State.PRIMARY_STATE_INACTIVE
+            assert change(Transition.TRANSITION_CONFIGURE) == State.PRIMARY_STATE_INACTIVE
             refuses("inactive; activate the node")
             for _ in range(2):
-                assert change(ACTIVATE) == State.PRIMARY_STATE_ACTIVE
+                assert change(Transition.TRANSITION_ACTIVATE) == State.PRIMARY_STATE_ACTIVE
                 rig.watch.forbid()
                 rig.chunks.clear()
                 graph.until(lambda: rig.chunks, what="a chunk while disarmed")
                 rig.arm()
                 rig.until_moving()
-                assert change(DEACTIVATE) == State.PRIMARY_STATE_INACTIVE
+                assert change(Transition.TRANSITION_DEACTIVATE) == State.PRIMARY_STATE_INACTIVE
                 rig.watch.forbid()
                 rig.until_state("disarmed: the node was deactivated")
                 rig.assert_silence(0.2)
                 assert rig.watch.assert_at_rest() == 3
                 refuses("inactive; activate the node")
-            assert change(CLEANUP) == State.PRIMARY_STATE_UNCONFIGURED
+            assert change(Transition.TRANSITION_CLEANUP) == State.PRIMARY_STATE_UNCONFIGURED
             refuses("unconfigured; configure the node")
-        change(CONFIGURE)
-        change(ACTIVATE)
+        change(Transition.TRANSITION_CONFIGURE)
+        change(Transition.TRANSITION_ACTIVATE)
         rig.arm()
         rig.until_moving()
         assert change(Transition.TRANSITION_ACTIVE_SHUTDOWN) == State.PRIMARY_STATE_FINALIZED

@@ -84,7 +84,7 @@ def test_simulator_and_policy_lift_the_named_cube(graph):
     """
     tasks = graph.listen(String, "/sim_node/task", qos.LATCHED)
     actions, statuses = graph.listen(Action, f"{NODE}/action"), graph.listen(PruningStatus, f"{NODE}/status")
-    graph.start(*SIM, publish_clock=True, realtime_factor=0.3)
+    graph.start(*SIM, publish_clock=True, realtime_factor=0.2)
     graph.start(*POLICY, topics__instruction="/sim_node/instruction", use_sim_time=True, **SIMULATED)
     graph.until(lambda: statuses, what="the first inference")
     verdicts = []

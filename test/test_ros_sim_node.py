@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from ros_helpers import NAN, Graph
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 
 from specprune_ros.config import Topics
 from specprune_ros.msg import Action
@@ -28,7 +28,7 @@ MODULE_SEED = 3
 class World:
     """A running simulator and the newest of everything it says."""
 
-    def __init__(self, graph):
+    def __init__(self, graph, kind=Action, topic="/policy_node/action", **parameters):
         self.graph = graph
         topics = Topics()
         self.images = [graph.listen(Image, topic, qos.SENSOR_IN) for topic in topics.images]
@@ -37,8 +37,10 @@ class World:
         self.description = graph.listen(String, topics.robot_description, qos.LATCHED)
         self.instructions = graph.listen(String, "/sim_node/instruction")
         self.tasks = graph.listen(String, "/sim_node/task", qos.LATCHED)
-        self.command = graph.node.create_publisher(Action, "/policy_node/action", qos.EVENTS)
-        self.process = graph.start(*SIM, seed=MODULE_SEED)
+        self.command = graph.node.create_publisher(kind, topic, qos.EVENTS)
+        self.gripper = graph.node.create_publisher(Float64, "/policy_node/gripper", qos.LATCHED)
+        self.process = graph.start(*SIM, seed=MODULE_SEED, **parameters)
+        graph.until(lambda: self.poses and self.command.get_subscription_count(), what="the simulator")
 
     def position(self):
         """The TCP position in a pose measured from now on."""
@@ -55,6 +57,23 @@ class World:
             self.command.publish(convert.action(motion, period, stamp))
             self.position()
 
+    def header(self, frame="fr3_link0", age_s=0.0):
+        return convert.header(self.graph.node.get_clock().now().nanoseconds - round(age_s * 1e9), frame)
+
+    def refuses(self, message, reason):
+        """Publishes it twice: nothing moves, and the log says why."""
+        before = self.position()
+        for _ in range(2):
+            self.command.publish(message)
+            self.position()
+        np.testing.assert_allclose(self.position(), before, atol=1e-3)
+        assert "refused" in self.process.text() and reason in self.process.text()
+
+    def fingers(self, position_m):
+        self.graph.until(
+            lambda: abs(self.joints[-1].position[-1] - position_m) < 2e-3, what=f"fingers at {position_m} m"
+        )
+
     def reset(self, seed):
         """The answer to a reset; returns when the new episode shows."""
         self.instructions.clear()
@@ -68,9 +87,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     with Graph(tmp_path_factory.mktemp("ros")) as graph:
-        world = World(graph)
-        graph.until(lambda: world.poses and world.command.get_subscription_count(), what="the simulator")
-        yield world
+        yield World(graph)
 
 
 def test_it_publishes_what_a_franka_driver_publishes(world):
@@ -131,7 +148,7 @@ def test_an_action_that_cannot_be_meant_moves_nothing(world, wrong, reason):
     before = world.position()
     world.act(**wrong, count=2)
     np.testing.assert_allclose(world.position(), before, atol=1e-3)
-    assert "action refused" in world.process.text()
+    assert "action refused" in world.process.text() and reason in world.process.text()
 
 
 def test_a_reset_gives_the_episode_of_its_seed(world):
@@ -156,6 +173,121 @@ def test_a_reset_is_a_gap_in_the_streams(world):
 def test_a_seed_that_is_none_is_refused(world):
     answer = world.reset(-1)
     assert not answer.success and "seed -1 is negative" in answer.message
+
+
+@pytest.fixture(scope="module")
+def twisted(tmp_path_factory):
+    with Graph(tmp_path_factory.mktemp("ros")) as graph:
+        yield World(graph, TwistStamped, "/servo_node/delta_twist_cmds", command_interface="servo_twist")
+
+
+def twist(header, x=0.0):
+    return convert.twist(np.array([x, 0.0, 0.0]), np.zeros(3), header)
+
+
+def test_a_twist_moves_the_arm_for_a_tenth_of_a_second(twisted):
+    twisted.reset(MODULE_SEED)
+    before = twisted.position()
+    for _ in range(8):
+        twisted.command.publish(twist(twisted.header(), x=0.2))
+        twisted.position()
+    twisted.graph.spin(0.4)
+    after = twisted.position()
+    assert 0.04 < (after - before)[0] < 0.12 and np.abs((after - before)[1:]).max() < 0.005, "8 periods at 0.01 m each"
+    twisted.graph.spin(0.3)
+    np.testing.assert_allclose(twisted.position(), after, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "x", "reason"),
+    [
+        ({"frame": "world"}, 0.2, "the twist is in frame 'world', expected 'fr3_link0'"),
+        ({}, NAN, "the twist is not finite"),
+        ({"age_s": 0.2}, 0.2, "s old (limit 0.1 s); check use_sim_time and the clocks"),
+    ],
+)
+def test_a_twist_that_cannot_be_meant_moves_nothing(twisted, wrong, x, reason):
+    twisted.reset(MODULE_SEED)
+    twisted.refuses(twist(twisted.header(**wrong), x), reason)
+
+
+def test_the_gripper_has_a_topic_of_its_own(twisted):
+    twisted.reset(MODULE_SEED)
+    twisted.fingers(0.04)
+    twisted.gripper.publish(Float64(data=0.0))
+    twisted.fingers(0.0)
+    for nonsense in (NAN, -1.0, 0.5):
+        twisted.gripper.publish(Float64(data=nonsense))
+    twisted.graph.spin(0.3)
+    twisted.fingers(0.0)
+    assert "a gripper position of nan m is refused; give 0 (closed) .. 0.04 m (open)" in twisted.process.text()
+    twisted.gripper.publish(Float64(data=0.04))
+    twisted.fingers(0.04)
+
+
+def test_the_gripper_has_an_action_where_control_msgs_is_installed(twisted):
+    kind = pytest.importorskip(
+        "control_msgs.action", reason="control_msgs is not installed (not on PyPI)"
+    ).GripperCommand
+    from rclpy.action import ActionClient
+
+    twisted.reset(MODULE_SEED)
+    client = ActionClient(twisted.graph.node, kind, "/franka_gripper/gripper_action")
+    twisted.graph.until(client.server_is_ready, what="the gripper action")
+    for position, status in ((0.0, 4), (NAN, 6)):  # succeeded, aborted
+        goal = kind.Goal()
+        goal.command.position = position
+        sent = client.send_goal_async(goal)
+        twisted.graph.until(sent.done, what="acceptance")
+        result = sent.result().get_result_async()
+        twisted.graph.until(result.done, what="a result")
+        assert result.result().status == status
+    twisted.fingers(0.0)
+    client.destroy()
+
+
+@pytest.fixture(scope="module")
+def posed(tmp_path_factory):
+    with Graph(tmp_path_factory.mktemp("ros")) as graph:
+        yield World(graph, PoseStamped, "/target_pose", command_interface="target_pose")
+
+
+def test_a_target_pose_is_reached_and_held_until_the_next(posed):
+    posed.reset(MODULE_SEED)
+    start = posed.position()
+    target = posed.poses[-1]
+    for shift in (0.12, -0.06):
+        target.header = posed.header()
+        target.pose.position.x = start[0] + shift
+        posed.command.publish(target)
+        posed.graph.until(lambda: abs(posed.position()[0] - start[0] - shift) < 2e-3, what="the target")  # noqa: B023
+    posed.graph.spin(0.5)
+    np.testing.assert_allclose(posed.position(), start - [0.06, 0.0, 0.0], atol=4e-3)
+    posed.gripper.publish(Float64(data=0.0))
+    posed.fingers(0.0)
+    posed.reset(MODULE_SEED)
+    posed.graph.spin(0.3)
+    np.testing.assert_allclose(posed.position(), start, atol=1e-3)  # the old target is forgotten
+
+
+@pytest.mark.parametrize(
+    ("header", "changes", "reason"),
+    [
+        ({"frame": "world"}, {}, "the pose is in frame 'world', expected 'fr3_link0'"),
+        ({}, {"x": NAN}, "not finite"),
+        ({}, {"w": 0.9}, "quaternion has norm"),
+        ({"age_s": 1.0}, {}, "s old (limit 0.5 s); check use_sim_time and the clocks"),
+    ],
+)
+def test_a_target_pose_that_cannot_be_meant_moves_nothing(posed, header, changes, reason):
+    posed.reset(MODULE_SEED)
+    posed.position()
+    target = posed.poses[-1]
+    target.header = posed.header(**header)
+    target.pose.position.x += 0.1
+    for name, value in changes.items():
+        setattr(target.pose.position if name == "x" else target.pose.orientation, name, value)
+    posed.refuses(target, reason)
 
 
 def test_it_can_give_the_time_and_ends_with_a_clean_exit_code(tmp_path):

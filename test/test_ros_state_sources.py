@@ -210,7 +210,7 @@ def test_every_source_measures_the_same_motion(source, tf2):
     errors = [
         np.abs(measured - true_speeds(bench.arm, behind_ms=behind_ms)).max(axis=0) for behind_ms in range(0, 100, 10)
     ]
-    assert np.min(errors, axis=0) == pytest.approx([0.0, 0.0, 0.0], abs=0.06)
+    assert np.min(errors, axis=0).max() < 0.03  # [m/s], [rad/s]; the speeds are up to 0.5 m/s and 1.3 rad/s
     averages = measured.mean(axis=0)
     assert averages == pytest.approx(true_speeds(bench.arm, behind_ms=25).mean(axis=0), rel=0.05, abs=0.01)
     assert measured[:, 0].max() > 0.4 and measured[:, 1].max() > 0.8  # [m/s], [rad/s]: it does move
@@ -229,8 +229,8 @@ def test_jitter_and_repeated_stamps_do_not_disturb_the_measured_speed():
             bench.wire.publish(TOPICS.ee_pose, late)
 
     measured, exact = follow(bench, say, period_ms=10), true_speeds(bench.arm)
-    assert np.abs(measured - exact).max(axis=0) == pytest.approx([0.0, 0.0, 0.0], abs=0.1)
-    assert measured.mean(axis=0) == pytest.approx(exact.mean(axis=0), rel=0.05, abs=0.01)
+    assert (np.abs(measured - exact).max(axis=0) < [0.05, 0.1, 0.05]).all()
+    assert measured.mean(axis=0) == pytest.approx(exact.mean(axis=0), rel=0.01, abs=0.005)
 
 
 def test_tf_is_looked_up_at_the_stamp_of_an_image_also_when_it_comes_late(tf2):

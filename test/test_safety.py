@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from properties import given
 
 from specprune_ros import rotation
-from specprune_ros.config import Safety
+from specprune_ros.config import Limits, Output, Safety
 from specprune_ros.control.limits import REST
 from specprune_ros.control.safety import SafetyGate, State
 from specprune_ros.control.target import TargetPose
@@ -101,14 +101,17 @@ def step(x=0.0, yaw=0.0):
     return Displacement(np.array([x, 0.0, 0.0]), np.array([0.0, 0.0, yaw]), 1.0)
 
 
+OUTPUT, LIMITS = Output(leash_translation=0.05, leash_rotation=0.3), Limits()
+
+
 def test_a_target_starts_at_the_measured_pose_and_integrates():
     target = TargetPose()
     for expected in (0.51, 0.52, 0.53):
-        got = target.moved(step(0.01, 0.1), pose(), 0.05, 0.5)
+        got = target.moved(step(0.01, 0.1), pose(), Output(leash_rotation=0.5), LIMITS)
         assert got.position_m[0] == pytest.approx(expected)
     np.testing.assert_allclose(rotation.to_rotvec(got.quaternion_xyzw), [0, 0, 0.3], atol=1e-12)
     target.clear()
-    assert target.moved(step(0.01), pose(0.6), 0.05, 0.5).position_m[0] == pytest.approx(0.61)
+    assert target.moved(step(0.01), pose(0.6), OUTPUT, LIMITS).position_m[0] == pytest.approx(0.61)
 
 
 @given(st.lists(st.tuples(st.floats(-0.1, 0.1), st.floats(-0.5, 0.5), st.floats(0.3, 0.7)), min_size=1, max_size=20))
@@ -116,7 +119,16 @@ def test_a_blocked_arm_is_not_outrun(moves):
     target = TargetPose()
     for x, yaw, at in moves:
         measured = pose(at, (3.0, 0.0, 0.0))
-        got = target.moved(step(x, yaw), measured, 0.05, 0.3)
+        got = target.moved(step(x, yaw), measured, OUTPUT, LIMITS)
         assert np.linalg.norm(got.position_m - measured.position_m) <= 0.05 + 1e-9
         assert np.linalg.norm(rotation.difference(got.quaternion_xyzw, measured.quaternion_xyzw)) <= 0.3 + 1e-9
         assert np.linalg.norm(got.quaternion_xyzw) == pytest.approx(1.0)
+
+
+def test_the_target_does_not_leave_the_workspace_ahead_of_the_arm():
+    target, at_wall = TargetPose(), pose(0.79)
+    places = [target.moved(step(0.004), at_wall, OUTPUT, LIMITS).position_m[0] for _ in range(10)]
+    assert places[:2] == pytest.approx([0.794, 0.798]) and places[2:] == pytest.approx([0.8] * 8)
+    outside = TargetPose()
+    assert outside.moved(step(0.01), pose(0.85), OUTPUT, LIMITS).position_m[0] == pytest.approx(0.85), "no further out"
+    assert outside.moved(step(-0.01), pose(0.85), OUTPUT, LIMITS).position_m[0] == pytest.approx(0.84), "but back in"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from specprune_ros import rotation
+from specprune_ros.config import Limits, Output
 from specprune_ros.types import Displacement, EndEffector
 
 
@@ -19,15 +20,19 @@ class TargetPose:
         self._position_m: np.ndarray | None = None
         self._quaternion_xyzw: np.ndarray | None = None
 
-    def moved(self, motion: Displacement, measured: EndEffector, leash_m: float, leash_rad: float) -> EndEffector:
-        """The target after `motion`, at most leash_m and leash_rad from the measured pose."""
+    def moved(self, motion: Displacement, measured: EndEffector, output: Output, limits: Limits) -> EndEffector:
+        """The target after `motion`: on its leash from the measured pose, and in the workspace or on the way back into it."""
         if self._position_m is None:
             self._position_m, self._quaternion_xyzw = measured.position_m, measured.quaternion_xyzw
         position = self._position_m + motion.translation_m
         quaternion = rotation.multiply(rotation.from_rotvec(motion.rotation_rad), self._quaternion_xyzw)
-        away = _limited(position - measured.position_m, leash_m)
-        turned = _limited(rotation.difference(quaternion, measured.quaternion_xyzw), leash_rad)
-        self._position_m = measured.position_m + away
+        away = _limited(position - measured.position_m, output.leash_translation)
+        turned = _limited(rotation.difference(quaternion, measured.quaternion_xyzw), output.leash_rotation)
+        low, high = (
+            np.minimum(limits.workspace_min, measured.position_m),
+            np.maximum(limits.workspace_max, measured.position_m),
+        )
+        self._position_m = np.clip(measured.position_m + away, low, high)
         quaternion = rotation.multiply(rotation.from_rotvec(turned), measured.quaternion_xyzw)
         self._quaternion_xyzw = quaternion / np.linalg.norm(quaternion)
         return EndEffector(measured.stamp_ns, self._position_m, self._quaternion_xyzw)

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.eval import stats
+from specprune_ros.eval.loading import loading
 from specprune_ros.eval.machine import load_average, machine
 from specprune_ros.eval.options import (
     add_json,
@@ -300,7 +301,8 @@ def _load(config: Config, rows: Sequence[Row]) -> dict[str, object]:
     from specprune_ros.infer.load import load_policy
 
     engines = dict.fromkeys(row.engine for row in rows)
-    return {engine: load_policy(config.updated(ENGINES[engine])) for engine in engines}
+    with loading("weights", Console()) as progress:
+        return {engine: load_policy(config.updated(ENGINES[engine]), progress) for engine in engines}
 
 
 def _engines(text: str) -> list[str]:

@@ -47,7 +47,8 @@ def run(args: argparse.Namespace, levels: Sequence[float]) -> int:
 
 def _run(args: argparse.Namespace, bench: ModelBench, levels: Sequence[float]) -> None:
     rows, console = bench.rows(levels, args.eager), bench.console
-    rounds, passes = args.rounds or (3 if args.quick else 20), args.observations or (6 if args.quick else 15)
+    short = args.quick or args.scale == "tiny"
+    rounds, passes = args.rounds or (2 if short else 20), args.observations or (6 if short else 15)
     bench.warm(rows)
     with progress("inferences", rounds * passes * sum(not row.skipped for row in rows), console) as reporter:
         for seed in range(rounds):

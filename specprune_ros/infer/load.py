@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ BUNDLED = Path(__file__).resolve().parent.parent / "model" / "bundled"
 def load_policy(config: Config, progress=None) -> Policy:
     """The policy that `config.policy` names; CheckpointError or ConfigError says what is wrong with it.
 
-    progress(done_bytes, total_bytes, name) is told how the weights come in.
+    progress(done_bytes, total_bytes, name) is told how the weights come in; by default the log is, when it takes long.
     """
     settings = config.policy
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) // 2))
@@ -37,10 +38,24 @@ def load_policy(config: Config, progress=None) -> Policy:
     if device.type == "cpu":
         keep_freed_memory()
     dtype = _dtype(settings.dtype, device)
-    policy = Policy(load_checkpoint(source, device, dtype, settings, progress), settings.engine)
+    policy = Policy(load_checkpoint(source, device, dtype, settings, progress or LoadingLog()), settings.engine)
     if settings.compile:
         policy.compile()
     return policy
+
+
+class LoadingLog:
+    """Says in the log how far the weights are, every few seconds."""
+
+    EVERY_S = 2.0
+
+    def __init__(self):
+        self._said_s = time.monotonic()
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        if time.monotonic() - self._said_s > self.EVERY_S:
+            self._said_s = time.monotonic()
+            log.info("weights: %.1f of %.1f GB (%s)", done / 1e9, total / 1e9, name)
 
 
 WORKSPACE_BYTES = 2 << 30

@@ -34,32 +34,34 @@ class Continuity:
     def check(self, pose: EndEffector) -> None:
         """BadInput for a pose out of reach, until the arm is back for CALM_S, or was steadily elsewhere for SETTLED_S.
 
-        After a pause in the poses the arm may be anywhere, as it may be after the stamps went back.
+        The longer the pause between two poses, the farther an arm gets; when the stamps went back, it may be anywhere.
         """
         last, believed = self._last, self._believed
         if last is None or clock_jumped_back(last.stamp_ns, pose.stamp_ns, self._period_ns):
+            self.reset()
             self._believed = self._last = pose
             return
         if pose.stamp_ns <= last.stamp_ns:  # repeated or reordered
             return
         self._last = pose
-        if pose.stamp_ns - last.stamp_ns > self._gap_ns:
-            self._believed = pose
-            return
-        if jump := self._out_of_reach(last, pose):
+        if jump := _out_of_reach(last, pose, pose.stamp_ns - last.stamp_ns):
             self._jumped_ns, self._jump = pose.stamp_ns, jump
         calm_s = (pose.stamp_ns - self._jumped_ns) * 1e-9
-        if calm_s < (SETTLED_S if self._out_of_reach(believed, pose) else CALM_S):
-            raise BadInput(f"the end effector {self._jump}, which no arm can; check the robot driver and the frame of its pose")
+        elsewhere = _out_of_reach(believed, pose, min(pose.stamp_ns - believed.stamp_ns, self._gap_ns))
+        if calm_s < (SETTLED_S if elsewhere else CALM_S):
+            raise BadInput(
+                f"the end effector {self._jump}, which no arm can; check the robot driver and the frame of its pose"
+            )
         self._believed = pose
 
-    def _out_of_reach(self, before: EndEffector, pose: EndEffector) -> str | None:
-        """How far it is, if that is too far."""
-        seconds = min(pose.stamp_ns - before.stamp_ns, self._gap_ns) * 1e-9
-        moved = math.dist(before.position_m, pose.position_m)
-        if moved > FASTEST_MPS * seconds + SLACK_M:
-            return f"moved by {moved:.3f} m within {seconds:.3f} s"
-        turned = angle_between(before.quaternion_xyzw, pose.quaternion_xyzw)
-        if turned > FASTEST_RADPS * seconds + SLACK_RAD:
-            return f"turned by {turned:.2f} rad within {seconds:.3f} s"
-        return None
+
+def _out_of_reach(before: EndEffector, pose: EndEffector, elapsed_ns: int) -> str | None:
+    """How far a pose is from an earlier one, if that is too far for the time."""
+    seconds = elapsed_ns * 1e-9
+    moved = math.dist(before.position_m, pose.position_m)
+    if moved > FASTEST_MPS * seconds + SLACK_M:
+        return f"moved by {moved:.3f} m within {seconds:.3f} s"
+    turned = angle_between(before.quaternion_xyzw, pose.quaternion_xyzw)
+    if turned > FASTEST_RADPS * seconds + SLACK_RAD:
+        return f"turned by {turned:.2f} rad within {seconds:.3f} s"
+    return None

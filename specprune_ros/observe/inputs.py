@@ -57,6 +57,8 @@ class Inputs:
         self._stamps_ns: list[int | None] = [None] * len(self._names)
         self.state: EndEffector | None = None
         self.proprio: np.ndarray | None = None
+        self._arrivals: dict[str, tuple[int, int]] = {}
+        """By name, the newest stamp and when it was first looked at, by the clock of `problem`."""
         self._faults: dict[int | str, str] = {}
 
     @property
@@ -116,12 +118,25 @@ class Inputs:
         """Why there is nothing to act on: the first stream that is bad, missing, too old or from the future."""
         for fault in self._faults.values():
             return fault
-        for name, stamp_ns in zip(self._names, self._stamps_ns, strict=True):
-            reason = _age_problem(name, stamp_ns, now_ns, timeout_s, "the camera")
+        state_ns = None if self.state is None else self.state.stamp_ns
+        streams = [(name, stamp_ns, "the camera") for name, stamp_ns in zip(self._names, self._stamps_ns, strict=True)]
+        streams.append((self._state_name, state_ns, "the robot driver"))
+        silences_ns = [self._silence_ns(name, stamp_ns, now_ns) for name, stamp_ns, _ in streams]
+        for (name, stamp_ns, publisher), silence_ns in zip(streams, silences_ns, strict=True):
+            reason = _age_problem(name, stamp_ns, now_ns, timeout_s, publisher)
             if reason:
                 return reason
-        state_ns = None if self.state is None else self.state.stamp_ns
-        return _age_problem(self._state_name, state_ns, now_ns, timeout_s, "the robot driver")
+            if silence_ns > timeout_s * 1e9:
+                return f"{name}: nothing new for {silence_ns * 1e-9:.2f} s (limit {timeout_s:.2f} s); check that {publisher} publishes"
+        return None
+
+    def _silence_ns(self, name: str, stamp_ns: int | None, now_ns: int) -> int:
+        """Time since the stream's newest stamp was there: its age does not say, where the publisher's clock is ahead of ours."""
+        stamp_before, since_ns = self._arrivals.get(name, (None, now_ns))
+        if stamp_ns is None or stamp_ns != stamp_before:
+            since_ns = now_ns
+            self._arrivals[name] = (stamp_ns, now_ns)
+        return now_ns - since_ns
 
 
 def _age_problem(name: str, stamp_ns: int | None, now_ns: int, timeout_s: float, publisher: str) -> str | None:

@@ -11,11 +11,11 @@ from specprune_ros.types import BadInput
 
 CHANNELS = {
     # encoding: (bytes per pixel, which of them are red, green, blue)
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
+    "rgb8": (3, slice(None)),
+    "bgr8": (3, slice(None, None, -1)),
+    "rgba8": (4, slice(3)),
+    "bgra8": (4, slice(2, None, -1)),
+    "mono8": (1, slice(None)),
 }
 PAIRS = {
     # encoding: of the four bytes of two neighbouring pixels, which are the first and second Y, which the common U and V
@@ -28,9 +28,17 @@ PAIRS = {
 
 ENCODINGS = (*CHANNELS, *PAIRS)
 
-# ITU-R BT.601 for 8 bits, Y in 16..235: rows Y, U, V; columns R, G, B.
-_BT601 = np.array([[1.164384, 1.164384, 1.164384], [0.0, -0.391762, 2.017232], [1.596027, -0.812968, 0.0]], np.float32)
-_BT601_ZERO = np.array([16.0, 128.0, 128.0], np.float32)
+_SHIFT = 5
+"""Fraction bits of the tables below, with which sums stay within 16 bits."""
+
+
+def _table(factor: float, zero: int) -> np.ndarray:
+    return np.rint(factor * (np.arange(256) - zero) * (1 << _SHIFT)).astype(np.int16)
+
+
+# ITU-R BT.601 for 8 bits with Y in 16..235: what Y adds to every channel, and (U, V) to red, green and blue.
+_LUMA = _table(1.164384, 16) + (1 << _SHIFT >> 1)
+_CHROMA = [(_table(u, 128), _table(v, 128)) for u, v in ((0.0, 1.596027), (-0.391762, -0.812968), (2.017232, 0.0))]
 
 MAX_PIXELS = 1 << 26
 """A compressed image that claims more is refused before its memory is asked for."""
@@ -44,7 +52,7 @@ def from_raw(data: bytes, encoding: str, height: int, width: int, step: int) -> 
         )
     if height == 0 or width == 0:
         raise BadInput(f"the image is empty ({width} x {height} pixels)")
-    size, order = CHANNELS.get(encoding, (2, ()))
+    size, order = CHANNELS.get(encoding, (2, slice(None)))
     if encoding in PAIRS and width % 2:
         raise BadInput(f"{encoding} stores pixels in pairs, but the image is {width} pixels wide")
     if step < width * size:
@@ -55,8 +63,8 @@ def from_raw(data: bytes, encoding: str, height: int, width: int, step: int) -> 
     rows = rows.reshape(height, step)[:, : width * size]
     if encoding in PAIRS:
         return _from_pairs(rows.reshape(height, width // 2, 4), PAIRS[encoding])
-    pixels = rows.reshape(height, width, size)
-    return np.ascontiguousarray(pixels if order == tuple(range(size)) else pixels[:, :, order])
+    pixels = rows.reshape(height, width, size)[:, :, order]
+    return np.repeat(pixels, 3, axis=2) if size == 1 else np.ascontiguousarray(pixels)
 
 
 def from_file(data: bytes) -> np.ndarray:
@@ -89,7 +97,11 @@ def _kind(encoding: str) -> str:
 
 def _from_pairs(pairs: np.ndarray, order: tuple[int, int, int, int]) -> np.ndarray:
     """(H, W / 2, 4) bytes of YUV 4:2:2 to (H, W, 3) RGB; both pixels of a pair have the pair's colour."""
-    first, second, u, v = order
-    yuv = np.stack([pairs[:, :, [luma, u, v]] for luma in (first, second)], axis=2).astype(np.float32)
-    rgb = np.rint((yuv - _BT601_ZERO) @ _BT601).clip(0, 255).astype(np.uint8)
+    first, second, u, v = (pairs[:, :, at] for at in order)
+    lumas = _LUMA[first], _LUMA[second]
+    rgb = np.empty((*pairs.shape[:2], 2, 3), np.uint8)
+    for channel, (from_u, from_v) in enumerate(_CHROMA):
+        colour = from_u[u] + from_v[v]
+        for place, luma in enumerate(lumas):
+            rgb[:, :, place, channel] = ((luma + colour) >> _SHIFT).clip(0, 255)
     return rgb.reshape(pairs.shape[0], 2 * pairs.shape[1], 3)

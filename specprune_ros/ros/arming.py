@@ -101,7 +101,10 @@ class Arming:
     def _service(self, act: Callable[[], str | None]):
         def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             refusal = act()
-            response.success, response.message = refusal is None, refusal or f"{self._gate.state.value}: {self._gate.reason}"
+            response.success, response.message = (
+                refusal is None,
+                refusal or f"{self._gate.state.value}: {self._gate.reason}",
+            )
             return response
 
         return answer

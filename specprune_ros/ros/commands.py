@@ -36,7 +36,9 @@ class CommandOutput:
         found = []
         rivals = self._node.count_publishers(self.topic) - 1
         if rivals > 0:
-            found.append(f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} first")
+            found.append(
+                f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} first"
+            )
         if self._servo and (obstacle := self._servo.obstacle()):
             found.append(obstacle)
         return found
@@ -73,6 +75,6 @@ class CommandOutput:
     def close(self, measured: EndEffector | None, now_ns: int) -> None:
         """The last message is a stop. Who is at rest already says nothing: the arm may be another's by now."""
         if self._rests_left and not self._closed:
-            self._interface.rest(measured, self._opening, now_ns)
+            self.finish(measured, now_ns)
             self._interface.publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
         self._closed = True

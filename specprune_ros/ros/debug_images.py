@@ -1,9 +1,14 @@
-"""Pictures of what the pruning kept: one of all views, one per camera; drawn only for those who look."""
+"""Pictures of what the pruning kept: one of all views, one per camera; drawn only for those who look, in a thread of its own."""
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from specprune_ros.config import Topics
 from specprune_ros.eval.overlay import camera_overlay, overlay
@@ -13,22 +18,41 @@ from specprune_ros.types import Observation, PruningReport
 
 
 class DebugImages:
-    """`topics.debug_image` shows all views, the topics below it one each."""
+    """`topics.debug_image` shows all views, the topics below it one each. Control never waits for a picture."""
 
     def __init__(self, node: Node, topics: Topics):
-        def publisher(topic: str):
+        def publisher(topic: str) -> Publisher:
             return node.create_publisher(Image, topic, qos.SENSOR_OUT)
 
         self._all = publisher(topics.debug_image)
         self._cameras = [publisher(f"{topics.debug_image}/{name}") for name in view_names(topics.images)]
+        self._thread = ThreadPoolExecutor(1, "debug_images")
+        self._drawing: Future | None = None
+
+    def close(self) -> None:
+        """Waits for the picture that is being drawn: some milliseconds."""
+        self._thread.shutdown()
 
     def publish(self, observation: Observation, report: PruningReport, patch_grid: tuple[int, int]) -> None:
+        """Left out while the pictures of an earlier inference are being drawn."""
+        if self._drawing:
+            if not self._drawing.done():
+                return
+            self._drawing.result()  # raises what drawing raised
+        wanted = [publisher for publisher in (self._all, *self._cameras) if publisher.get_subscription_count()]
+        self._drawing = self._thread.submit(self._draw, wanted, observation, report, patch_grid) if wanted else None
+
+    def _draw(self, wanted: list[Publisher], observation: Observation, report: PruningReport, patch_grid) -> None:
         stamp = convert.header(observation.stamp_ns, "")
         shown = {"mode": report.mode, "aggressiveness": report.aggressiveness}
-        if self._all.get_subscription_count():
+        if self._all in wanted:
             drawn = overlay(observation.images, report.kept, patch_grid, caption=observation.instruction, **shown)
-            self._all.publish(convert.image(drawn, stamp))
+            _publish(self._all, drawn, stamp)
         kept = report.kept.reshape(len(observation.images), -1)
         for publisher, image, mask in zip(self._cameras, observation.images, kept, strict=True):
-            if publisher.get_subscription_count():
-                publisher.publish(convert.image(camera_overlay(image, mask, patch_grid, **shown), stamp))
+            if publisher in wanted:
+                _publish(publisher, camera_overlay(image, mask, patch_grid, **shown), stamp)
+
+
+def _publish(publisher: Publisher, picture: np.ndarray, stamp: Header) -> None:
+    publisher.publish(convert.image(picture, stamp))

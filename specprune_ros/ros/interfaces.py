@@ -82,9 +82,7 @@ class PoseInterface:
         self._target = TargetPose()
 
     def move(self, command: Command, measured: EndEffector, now_ns: int, config: Config) -> None:
-        output = config.output
-        target = self._target.moved(command.displacement, measured, output.leash_translation, output.leash_rotation)
-        self._publish(target, now_ns)
+        self._publish(self._target.moved(command.displacement, measured, config.output, config.limits), now_ns)
 
     def rest(self, measured: EndEffector | None, gripper: float, now_ns: int) -> bool:
         self._target.clear()

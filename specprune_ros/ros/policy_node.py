@@ -74,6 +74,7 @@ class PolicyNode:
     def close(self) -> bool:
         """The stop is the last command, whatever the model is doing; False when it hangs."""
         self._commands.close(self._measured(), self._now_ns())
+        self._debug_images.close()
         return self._worker is None or self._worker.close(CLOSE_S)
 
     # Lifecycle.
@@ -196,7 +197,7 @@ class PolicyNode:
             loop.not_sent()
         self._submit(loop, now_ns)
         if answered:
-            self._show(*answered)  # the slowest part comes when the command is out
+            self._show(*answered)  # when the command is out
         return outcome
 
     def _submit(self, loop: ControlLoop, now_ns: int) -> None:

@@ -80,7 +80,9 @@ class NodeLog(logging.Handler):
 
 def _spin(make: Callable[[], Application], stopping: Callable[[], bool]) -> bool:
     application = make()
-    logging.getLogger("specprune_ros").addHandler(NodeLog(application.node))
+    package = logging.getLogger("specprune_ros")
+    package.setLevel(logging.INFO)
+    package.addHandler(NodeLog(application.node))
     executor = SingleThreadedExecutor()
     executor.add_node(application.node)
     try:

@@ -19,8 +19,11 @@ from specprune_ros.sim.osc import action_units
 from specprune_ros.sim.panda import FINGER_OPEN_M
 from specprune_ros.types import BadInput, EndEffector
 
-LOG_EVERY_S = 5.0
+LOGGED = 20
+"""Every one of so many refused commands is logged, then one in so many."""
 FRAME = Robot().base_frame
+REST = np.zeros(6)
+"""No motion, in action units."""
 
 
 class Gripper:
@@ -28,7 +31,11 @@ class Gripper:
 
     def __init__(self, node: Node, topic: str, action: str):
         self._node, self._topic, self._action = node, topic, action
-        self.open = True
+        self.clear()
+
+    def clear(self) -> None:
+        """As an episode begins: open, and nobody said so."""
+        self.commanded, self.open = False, True
 
     def listen(self) -> None:
         """For interfaces without a gripper of their own."""
@@ -45,7 +52,7 @@ class Gripper:
         try:
             self._set(message.data)
         except BadInput as error:
-            self._node.get_logger().warning(f"{self._topic}: {error}", throttle_duration_sec=LOG_EVERY_S)
+            self._node.get_logger().warning(f"{self._topic}: {error}")
 
     def _on_goal(self, goal, kind):
         """Accepted is done: the fingers take their time in the periods that follow."""
@@ -53,7 +60,7 @@ class Gripper:
         try:
             self._set(goal.request.command.position)
         except BadInput as error:
-            self._node.get_logger().warning(f"{self._action}: {error}", throttle_duration_sec=LOG_EVERY_S)
+            self._node.get_logger().warning(f"{self._action}: {error}")
             goal.abort()
         else:
             result.position, result.reached_goal = goal.request.command.position, True
@@ -62,8 +69,10 @@ class Gripper:
 
     def _set(self, position_m: float) -> None:
         if not 0.0 <= position_m <= FINGER_OPEN_M + 1e-6:  # NaN is not, either
-            raise BadInput(f"a gripper position of {position_m} m is refused; give 0 (closed) .. {FINGER_OPEN_M} m (open)")
-        self.open = position_m > 0.5 * FINGER_OPEN_M
+            raise BadInput(
+                f"a gripper position of {position_m} m is refused; give 0 (closed) .. {FINGER_OPEN_M} m (open)"
+            )
+        self.commanded, self.open = True, position_m > 0.5 * FINGER_OPEN_M
 
 
 class _Commands:
@@ -99,8 +108,8 @@ class _Commands:
             self._store(message)
         except BadInput as error:
             self._refused += 1
-            text = f"{self.noun} refused ({self._refused} so far): {error}"
-            self._node.get_logger().warning(text, throttle_duration_sec=LOG_EVERY_S)
+            if self._refused <= LOGGED or self._refused % LOGGED == 0:
+                self._node.get_logger().warning(f"{self.noun} refused ({self._refused} so far): {error}")
 
     def _stamp_ns(self, message) -> int:
         """The time of a message; BadInput when it is older than a command may be."""
@@ -139,14 +148,13 @@ class TwistCommands(_Commands):
         self._gripper.listen()
 
     def clear(self) -> None:
-        self._motion: np.ndarray | None = None
-        self._until_ns = 0
-        self._gripper.open = True
+        self._motion, self._until_ns = REST, 0
+        self._gripper.clear()
 
     def step(self, env: TabletopEnv) -> SimState | None:
-        if self._motion is None:
+        if not self._until_ns and not self._gripper.commanded:
             return None
-        motion = self._motion if self._now_ns() <= self._until_ns else np.zeros(6)
+        motion = self._motion if self._now_ns() <= self._until_ns else REST
         return env.step([*motion, float(self._gripper.open)])
 
     def _store(self, message: TwistStamped) -> None:
@@ -167,11 +175,13 @@ class PoseCommands(_Commands):
 
     def clear(self) -> None:
         self._target: EndEffector | None = None
-        self._gripper.open = True
+        self._gripper.clear()
 
     def step(self, env: TabletopEnv) -> SimState | None:
-        target = self._target
-        return target and env.step_pose(target.position_m, target.quaternion_xyzw, self._gripper.open)
+        target, gripper = self._target, self._gripper
+        if target is not None:
+            return env.step_pose(target.position_m, target.quaternion_xyzw, gripper.open)
+        return env.step([*REST, float(gripper.open)]) if gripper.commanded else None
 
     def _store(self, message: PoseStamped) -> None:
         target = convert.end_effector(message, FRAME, self._topic)

@@ -46,12 +46,25 @@ PARAMETERS = (
         "periods",
         (1, None),
     ),
-    _parameter("command_interface", "action", "What moves the arm; as output.interface of the policy node", choices=tuple(COMMANDS)),
+    _parameter(
+        "command_interface",
+        "action",
+        "What moves the arm; as output.interface of the policy node",
+        choices=tuple(COMMANDS),
+    ),
     _parameter("action_topic", "policy_node/action", "specprune_ros/Action in"),
-    _parameter("twist_topic", Topics().servo_twist, "geometry_msgs/TwistStamped in; one moves for 0.1 s, as with MoveIt Servo"),
+    _parameter(
+        "twist_topic", Topics().servo_twist, "geometry_msgs/TwistStamped in; one moves for 0.1 s, as with MoveIt Servo"
+    ),
     _parameter("pose_topic", Topics().target_pose, "geometry_msgs/PoseStamped in; the arm stays at the last one"),
-    _parameter("gripper_topic", "policy_node/gripper", "std_msgs/Float64 in, position of one finger; not with actions", "m"),
-    _parameter("gripper_action", Topics().gripper_action, "control_msgs/action/GripperCommand in, where control_msgs is installed"),
+    _parameter(
+        "gripper_topic", "policy_node/gripper", "std_msgs/Float64 in, position of one finger; not with actions", "m"
+    ),
+    _parameter(
+        "gripper_action",
+        Topics().gripper_action,
+        "control_msgs/action/GripperCommand in, where control_msgs is installed",
+    ),
     _parameter("publish_clock", False, "Publish /clock and stamp with it, instead of the system's time"),
     _parameter("realtime_factor", 1.0, "Speed with publish_clock; 0: as fast as it can", bounds=(0.0, 100.0)),
 )

@@ -1,0 +1,204 @@
+"""MoveIt Servo's twists, target poses and grippers on a live graph; control_msgs and moveit_msgs only where they are installed."""
+
+import importlib
+import signal
+from functools import partial
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from ros_helpers import Graph
+from ros_rig import NODE, PoseWatch, Rig, Watch
+from std_msgs.msg import Float64
+
+from specprune_ros.ros import qos
+
+TWISTS, POSES = "/servo_node/delta_twist_cmds", "/target_pose"
+TwistWatch = partial(Watch, kind=TwistStamped, topic=TWISTS)
+TargetWatch = partial(PoseWatch, kind=PoseStamped, topic=POSES)
+SERVO = {"output__interface": "servo_twist", "output__switch_servo": False, "output__gripper": "topic"}
+POSE = {"output__interface": "target_pose", "output__gripper": "topic"}
+
+
+@pytest.fixture
+def graph(tmp_path):
+    with Graph(tmp_path) as graph:
+        yield graph
+
+
+def test_twists_are_velocities_and_end_with_three_zeros(graph):
+    rig = Rig(graph, watch=TwistWatch, instruction="move", **SERVO)
+    rig.arm()
+    rig.until_moving(8)
+    fastest = max(abs(message.twist.linear.x) for _, _, message in rig.watch.seen)
+    assert 0.05 < fastest <= 0.1, "0.01 m in 0.05 s was wanted, 0.1 m/s is allowed"
+    rig.stop("estop")
+    rig.assert_silence()
+    assert rig.watch.assert_at_rest() == 3
+    assert not graph.node.count_publishers(f"{NODE}/action"), "one way out only"
+
+
+def test_the_gripper_is_told_only_of_changes_and_again_after_arming(graph):
+    gripper = graph.listen(Float64, f"{NODE}/gripper", qos.LATCHED)
+    rig = Rig(graph, watch=TwistWatch, instruction="move", **SERVO)
+    rig.arm()
+    rig.until_moving(12)
+    assert [message.data for message in gripper] == [0.0], "0.25 open is closed; said once"
+    rig.say("open")
+    graph.until(lambda: len(gripper) > 1, what="another gripper command")
+    rig.until_moving(8)
+    assert [message.data for message in gripper[1:]] == [0.04]
+    rig.stop("disarm")
+    rig.arm()
+    graph.until(lambda: len(gripper) > 2, what="the gripper's command after arming")
+    assert gripper[-1].data == 0.04, "somebody may have moved it meanwhile"
+
+
+def test_a_target_pose_moves_ahead_of_the_arm_on_a_leash_and_stops_where_the_arm_is(graph):
+    rig = Rig(graph, watch=TargetWatch, instruction="move", **POSE)
+    rig.arm()
+    rig.until_moving(20)
+    ahead = [abs(motion[:3]).max() for _, motion, _ in rig.watch.moves()]
+    assert ahead[0] <= 0.005 + 1e-6 and 0.04 < ahead[-1] <= 0.05 + 1e-6, "this arm never follows"
+    rig.stop("disarm")
+    rig.assert_silence()
+    assert rig.watch.assert_at_rest() == 1, "a controller that holds needs to be told once"
+    rig.arm()
+    rig.until_moving(1)
+    assert abs(rig.watch.moves()[-1][1][:3]).max() <= 0.01 + 1e-6, "from where the arm is, not from the old target"
+
+
+def test_a_pose_that_jumps_never_becomes_a_target(graph):
+    rig = Rig(graph, watch=TargetWatch, instruction="move", **POSE)
+    rig.arm()
+    rig.until_moving()
+
+    def elsewhere(message):
+        message.pose.position.x = 1.4
+
+    rig.robot.spoil = {"pose": elsewhere}
+    rig.until_held_because("which no arm can")
+    rig.robot.heal()
+    rig.until_moving()
+    rig.process.signal(signal.SIGINT)
+    assert rig.process.wait() == 0
+    graph.spin(0.3)
+    rig.watch.assert_at_rest()
+
+
+def installed(package):
+    try:
+        return bool(importlib.import_module(package))
+    except ImportError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("package", "parameters", "text"),
+    [
+        (
+            "control_msgs",
+            POSE | {"output__gripper": "action"},
+            "output.gripper: 'action' needs the package control_msgs",
+        ),
+        ("moveit_msgs", SERVO | {"output__switch_servo": True}, "output.switch_servo: needs moveit_msgs"),
+    ],
+)
+def test_a_message_package_that_is_missing_ends_the_start_with_the_remedy(graph, package, parameters, text):
+    if installed(package):
+        pytest.skip(f"{package} is installed")
+    process = graph.start_stub(**parameters)
+    assert process.wait() == 1 and text in process.text() and "apt install" in process.text()
+    assert "Traceback" not in process.text()
+
+
+def test_the_gripper_action_gets_a_goal_for_every_change(graph):
+    kind = pytest.importorskip(
+        "control_msgs.action", reason="control_msgs is not installed (not on PyPI)"
+    ).GripperCommand
+    from rclpy.action import ActionServer
+
+    goals = []
+
+    def execute(handle):
+        goals.append(handle.request.command)
+        handle.succeed()
+        return kind.Result(position=goals[-1].position, reached_goal=True)
+
+    rig = Rig(graph, watch=TargetWatch, instruction="move", output__interface="target_pose")
+    rig.arm()
+    rig.until_moving(8)
+    graph.until(lambda: "no server" in rig.process.text(), what="a warning")
+    server = ActionServer(graph.node, kind, "/franka_gripper/gripper_action", execute)
+    graph.until(lambda: goals, what="the goal, once there is a server")
+    rig.until_moving(8)
+    assert [(goal.position, goal.max_effort) for goal in goals] == [(0.0, 20.0)]
+    rig.say("open")
+    graph.until(lambda: len(goals) > 1, what="the next goal")
+    rig.until_moving(8)
+    assert [goal.position for goal in goals] == [0.0, 0.04]
+    server.destroy()
+
+
+class FakeServo:
+    """MoveIt Servo's service and status."""
+
+    def __init__(self, graph):
+        self._node = graph.node
+        self._service = importlib.import_module("moveit_msgs.srv").ServoCommandType
+        self._status = importlib.import_module("moveit_msgs.msg").ServoStatus
+        self.code, self.success, self.types = 0, True, []
+        self._server = graph.node.create_service(self._service, "/servo_node/switch_command_type", self._switch)
+        self._publisher = graph.node.create_publisher(self._status, "/servo_node/status", 10)
+        graph.node.create_timer(0.03, self._publish)
+
+    def stop(self):
+        self._node.destroy_service(self._server)
+
+    def _switch(self, request, response):
+        self.types.append(request.command_type)
+        response.success = self.success
+        return response
+
+    def _publish(self):
+        self._publisher.publish(self._status(code=self.code))
+
+
+def test_servo_is_switched_to_twists_before_it_gets_any_and_obeyed_when_it_halts(graph):
+    pytest.importorskip("moveit_msgs.srv", reason="moveit_msgs is not installed (not on PyPI)")
+    from moveit_msgs.msg import ServoStatus
+    from moveit_msgs.srv import ServoCommandType
+
+    from specprune_ros.ros.servo import HALTED, TWIST
+
+    assert TWIST == ServoCommandType.Request.TWIST
+    assert set(HALTED) == {ServoStatus.INVALID, ServoStatus.HALT_FOR_SINGULARITY, ServoStatus.HALT_FOR_COLLISION}
+    rig = Rig(graph, watch=TwistWatch, instruction="move", **(SERVO | {"output__switch_servo": True}))
+    graph.until(lambda: len(rig.chunks) > 1, what="chunks")
+    assert "switch_command_type is not there; is MoveIt Servo running?" in rig.trigger("arm")[1]
+    servo = FakeServo(graph)
+    servo.success = False
+    graph.until(lambda: "refused to switch" in rig.trigger("arm")[1], what="a refusal")
+    servo.success = True
+    servo.code = ServoStatus.HALT_FOR_COLLISION  # of somebody else's command before
+    servo.types.clear()
+    rig.arm()
+    assert servo.types == [TWIST]
+    servo.code = ServoStatus.DECELERATE_FOR_COLLISION
+    rig.until_moving(20)
+    for code in HALTED:
+        servo.code = code
+        rig.until_state(f"disarmed: /servo_node {HALTED[code]} (status {code})")
+        rig.watch.forbid()
+        rig.assert_silence()
+        servo.types.clear()
+        servo.code = ServoStatus.NO_WARNING
+        rig.arm()
+        assert servo.types == [TWIST], "somebody else may have switched it meanwhile"
+        rig.until_moving(8)
+    servo.stop()
+    rig.until_state("switch_command_type is not there")
+    rig.watch.forbid()
+    rig.assert_silence()
