@@ -176,7 +176,7 @@ class Safety:
 
     auto_arm: bool = param(False, "Arm without being asked, as soon as nothing speaks against it: for simulations only", live=False)
     hold_timeout: float = param(2.0, "Holding longer than this while armed disarms; 0: never", unit="s", bounds=(0.0, 3600.0))
-    stop_cycles: int = param(3, "Messages of no motion that are sent when commands stop, before silence", unit="periods", bounds=(1, 100))
+    stop_cycles: int = param(3, "Messages of no motion that are sent when commands stop, before silence", unit="periods", bounds=(1, 100), live=False)
 
 
 @dataclass(frozen=True)

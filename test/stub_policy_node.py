@@ -20,6 +20,8 @@ class StubPolicy:
     name = "stub"
     proprio_dims = 8
     chunk_steps = 8
+    pending = 0
+    engine_state = "stub"
     patch_grid = (16, 16)
 
     def __init__(self, view_count):

@@ -45,6 +45,7 @@ class Counters:
 
     ticks: int = 0
     commands: int = 0
+    """periods with a command; the safety gate may still keep it back"""
     holds: int = 0
     requests: int = 0
     accepted: int = 0

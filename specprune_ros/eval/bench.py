@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     control = parser.add_argument_group("steadiness of the control periods instead of latency")
     control.add_argument("--control", action="store_true", help="run the nodes at 20 and 50 Hz and measure the jitter")
-    control.add_argument("--minutes", type=float, default=10.0, help="for each rate (default: %(default)g)")
+    control.add_argument("--minutes", type=_minutes, default=10.0, help="for each rate (default: %(default)g)")
     add_json(parser)
     add_parameters(parser)
 
@@ -311,6 +311,17 @@ def _engines(text: str) -> list[str]:
         if name not in ENGINES:
             raise ConfigError(f"--engines: {name!r} is not one of {', '.join(ENGINES)}")
     return names
+
+
+def _minutes(text: str) -> float:
+    """argparse type: a length of time."""
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0.0 < minutes < 1e4:
+        raise argparse.ArgumentTypeError(f"expected minutes above 0, got {text!r}")
+    return minutes
 
 
 def _levels(text: str) -> list[float]:

@@ -6,6 +6,7 @@ A block is what lies between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; fi
     evaluation, bench,      results of `specprune evaluate | bench --json` and the demo's demo.json, read from
     stages, demo            docs/results/{evaluation,bench,bench,demo}.json beside the document, or from the file
                             named in the marker: `<!-- begin: bench docs/results/other.json -->`
+    control                 likewise of `specprune bench --control`
     bench-openvla-7b        likewise of `specprune bench --model openvla-7b`; 'not measured' while there is no such file
 """
 
@@ -166,6 +167,22 @@ def bench_model_table(result: Mapping) -> str:
     return "\n\n".join([*parts, *skipped_lines(result), about(result)])
 
 
+def control_table(result: Mapping) -> str:
+    rows = [
+        (
+            f"{row['rate_hz']:g} Hz",
+            *(f"{row[name]:.2f}" for name in ("p50", "p99", "max")),
+            f"{row['periods']:.0f}",
+            f"{row['requests']:.0f}",
+            f"{row['latency p50 [ms]']:.0f}",
+        )
+        for row in result["rows"]
+    ]
+    headings = ("control rate", "deviation p50 [ms]", "p99", "max", "periods", "inferences", "inference p50 [ms]")
+    about = f"{result['minutes']:g} minutes each. {_machine(result['machine'])}"
+    return "\n".join([markdown(headings, rows), "", about])
+
+
 def demo_table(result: Mapping) -> str:
     latency, tokens = result["latency_ms"], result["tokens"]
     low, high = wilson(result["successes"], result["episodes"])
@@ -185,6 +202,7 @@ RESULTS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
     "stages": ("bench", stages_table),
     "demo": ("demo", demo_table),
     "bench-openvla-7b": ("bench-openvla-7b", bench_model_table),
+    "control": ("control", control_table),
 }
 """Block name -> (results file, renderer)."""
 

@@ -7,11 +7,11 @@ costs one slower inference and never a pause. All of it happens in one thread.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 MOST_PREFIXES, MOST_SUFFIXES = 8, 48
 """Graphs that are kept; the least recently used ones go first."""
 
+MOST_FAILURES = 3
+"""After so many no further capture is tried."""
+
 Clock = Stopwatch | EventClock
 
 
@@ -36,8 +39,13 @@ class Engine(Protocol):
     """One way to run inferences. `run` does not wait for the device; `clock` may be read after the outputs were."""
 
     name: str
+    captures: bool
+    pending: int
+    trouble: str
 
     def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Clock]: ...
+
+    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None: ...
 
     def prepare(self, inputs: Inputs, layout: Layout, plan: Plan) -> None: ...
 
@@ -48,10 +56,13 @@ class EagerEngine:
     """Op by op; on any device."""
 
     name = "eager"
+    captures = False
+    pending = 0
+    trouble = ""
 
     def __init__(self, passes: Passes):
         self.passes = passes
-        self.rope = lru_cache(maxsize=32)(self._rope)
+        self._ropes: dict[Layout, Rope] = {}
 
     def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Clock]:
         """One inference."""
@@ -59,15 +70,21 @@ class EagerEngine:
         middle = self.passes.prefix(inputs, layout, rope, plan.scored, plan.static.similarity, clock)
         return self.passes.suffix(middle, inputs.reuse, layout, rope, plan, clock), clock
 
-    def prepare(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
         """Nothing to get ready: the first pass of a kind is only slower."""
+
+    prepare = expect
 
     def idle(self) -> bool:
         return False
 
-    def _rope(self, layout: Layout) -> Rope:
-        parameter = next(self.passes.model.parameters())
-        return self.passes.model.rope(layout.length, torch.empty(0, device=parameter.device, dtype=parameter.dtype))
+    def rope(self, layout: Layout) -> Rope:
+        """The table of a layout, kept."""
+        if layout not in self._ropes:
+            parameter = next(self.passes.model.parameters())
+            like = torch.empty(0, device=parameter.device, dtype=parameter.dtype)
+            self._ropes[layout] = self.passes.model.rope(layout.length, like)
+        return self._ropes[layout]
 
 
 class Captured(Protocol):
@@ -104,20 +121,21 @@ class GraphEngine:
     """Captured graphs, on top of the eager engine that runs what is not captured yet."""
 
     name = "graph"
+    captures = True
 
     def __init__(self, eager: EagerEngine, capture: Capture, new_clock: Callable[[], Clock] = Stopwatch):
         self.eager, self.passes = eager, eager.passes
         self._capture, self._new_clock = capture, new_clock
         self._prefixes: OrderedDict[tuple, _Prefix] = OrderedDict()
         self._wanted: OrderedDict[tuple, tuple[Inputs, Layout, Plan]] = OrderedDict()
-        self._broken = ""
+        self._failed: dict[tuple, str] = {}
 
     def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Clock]:
         """One inference: replayed when its graphs are there, eager otherwise."""
         prefix = self._prefixes.get(_key(inputs, layout, plan))
         suffix = prefix and prefix.suffixes.get(plan)
         if suffix is None:
-            self._want(inputs, layout, plan)
+            self.expect(inputs, layout, plan)
             return self.eager.run(inputs, layout, plan)
         self._prefixes.move_to_end(_key(inputs, layout, plan))
         prefix.suffixes.move_to_end(plan)
@@ -131,31 +149,40 @@ class GraphEngine:
 
     def prepare(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
         """Capture what this inference needs, now."""
-        self._want(inputs, layout, plan)
+        self.expect(inputs, layout, plan)
         while self.idle():
             pass
 
     @property
-    def fallback(self) -> str:
-        """Why everything runs op by op, although graphs were wanted; empty while nothing went wrong."""
-        return self._broken
+    def pending(self) -> int:
+        """How many captures are waiting for an idle moment."""
+        return len(self._wanted)
+
+    @property
+    def trouble(self) -> str:
+        """Why some inferences run op by op for good; empty while nothing went wrong."""
+        return "; ".join(dict.fromkeys(self._failed.values()))
+
+    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+        """Capture what such an inference needs in an idle moment, unless it is there, or failed before."""
+        prefix = _key(inputs, layout, plan)
+        known = prefix in self._prefixes and plan in self._prefixes[prefix].suffixes
+        if not known and (*prefix, plan) not in self._failed and len(self._failed) < MOST_FAILURES:
+            self._wanted[(*prefix, plan)] = (inputs, layout, plan)
 
     def idle(self) -> bool:
         """Capture one missing pair of graphs; False when none is missing."""
-        if not self._wanted or self._broken:
+        if not self._wanted:
             return False
         key, (inputs, layout, plan) = self._wanted.popitem(last=False)
         try:
             self._record(key, inputs, layout, plan)
         except Exception as error:  # out of memory, an operation that cannot be recorded, a driver that does not know how
-            self._broken = str(error) or type(error).__name__
-            self._prefixes.clear()
-            log.warning("capturing a CUDA graph failed, inference goes on op by op and slower: %s", error)
-        return bool(self._wanted) and not self._broken
-
-    def _want(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
-        if not self._broken:
-            self._wanted[(*_key(inputs, layout, plan), plan)] = (inputs, layout, plan)
+            self._failed[key] = str(error) or type(error).__name__
+            if len(self._failed) >= MOST_FAILURES:
+                self._wanted.clear()
+            log.warning("capturing a CUDA graph failed, such inferences go on op by op and slower: %s", error)
+        return bool(self._wanted)
 
     def _record(self, key: tuple, inputs: Inputs, layout: Layout, plan: Plan) -> None:
         prefix = self._prefixes.get(key[:-1])
@@ -293,5 +320,8 @@ def make_engine(name: str, passes: Passes, device: torch.device) -> Engine:
         return eager
     if device.type != "cuda":
         log.warning("policy.engine: 'graph' needs a CUDA device and the model is on %s; running op by op", device)
+        return eager
+    if "external" not in inspect.signature(torch.cuda.Event.__new__).parameters:
+        log.warning("policy.engine: captured graphs need torch 2.9 or newer, this is %s; running op by op", torch.__version__)
         return eager
     return GraphEngine(eager, CudaCapture(device), lambda: EventClock(external=True))

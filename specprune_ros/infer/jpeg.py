@@ -139,7 +139,7 @@ def _padded(planes: Tensor, bottom: int, right: int, top: int = 0, left: int = 0
     return F.pad(planes, (left, right, top, bottom), mode="replicate")
 
 
-@lru_cache
+@lru_cache(maxsize=None)  # captured graphs hold on to these tensors
 def constants(device: torch.device) -> Constants:
     """The constants on `device`, made once: a CUDA graph may only capture the round trip after a first call."""
     with torch.inference_mode(False):

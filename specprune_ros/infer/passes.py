@@ -1,7 +1,7 @@
 """One inference as two functions of tensors: what runs before anything is pruned, and what runs after.
 
 Nothing in here looks at a value on the host, so that a GPU never waits and both halves can be captured as graphs. Shapes depend
-on `Shape` and `Plan` alone.
+on the cameras' sizes, `Layout` and `Plan` alone.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Config, Pruning
+from ..config import PRESETS, Config, Pruning
 from ..model.checkpoint import Checkpoint, CheckpointError
 from ..model.flops import inference_flop
 from ..model.vla import Plan
@@ -34,6 +34,11 @@ from .passes import Inputs, Outputs, Passes
 from .preprocess import upload
 
 
+PRESET_LEVELS = tuple(values["pruning.aggressiveness"] for values in PRESETS.values())
+MOST_PROMPTS = 32
+"""Instructions whose tokens are kept on the device."""
+
+
 class Policy:
     """A checkpoint ready to act. Use it from one thread: the same for `warm_up`, `infer` and `idle`."""
 
@@ -52,7 +57,7 @@ class Policy:
         self.chunk_steps = self.config.chunk_steps
         self.patch_grid = (self.config.grid, self.config.grid)
         self.engine = make_engine(engine, Passes(self.model), self.device)
-        self._prompt = lru_cache(maxsize=32)(self._encode_prompt)
+        self._prompts: dict[str, tuple[Layout, Tensor]] = {}
 
     def compile(self) -> None:
         """Fuse the element-wise work of every decoder layer and vision block; the first passes compile."""
@@ -83,6 +88,7 @@ class Policy:
         observation = request.observation
         memory = request.memory if request.memory and request.memory.instruction == observation.instruction else None
         inputs, layout, plan = self._work(request, config.pruning, memory)
+        self._expect(inputs, layout, config.pruning)
         uploaded = time.perf_counter()
         outputs, clock = self.engine.run(inputs, layout, plan)
         actions = self._actions(outputs.actions)
@@ -97,6 +103,26 @@ class Policy:
     def idle(self) -> bool:
         """Use a moment without a request to get a bit of later work ready; False when there is none left."""
         return self.engine.idle()
+
+    @property
+    def pending(self) -> int:
+        """How many things `idle` has still to get ready; inference works before, but slower."""
+        return self.engine.pending
+
+    @property
+    def engine_state(self) -> str:
+        """Which engine runs, and what went wrong with it."""
+        return f"{self.engine.name}: {self.engine.trouble}" if self.engine.trouble else self.engine.name
+
+    def _expect(self, inputs: Inputs, layout: Layout, pruning: Pruning) -> None:
+        """What may come next with these cameras and these words: either mode, at this aggressiveness or a preset's."""
+        if is_dense(pruning) or not self.engine.captures:
+            return
+        for level in dict.fromkeys((pruning.aggressiveness, *PRESET_LEVELS)):
+            tuned = replace(pruning, aggressiveness=level)
+            for mode in (Mode.FINE, Mode.COARSE):
+                counts = budget(tuned, mode, self.view_count, self.config.patches, self.config.decoder.layers)
+                self.engine.expect(inputs, layout, Plan(pruning.static, pruning.dynamic, counts, remember=True))
 
     def gflop(self, report: PruningReport) -> float:
         """Analytic cost of the inference that `report` describes."""
@@ -128,6 +154,14 @@ class Policy:
         counts = budget(pruning, mode, self.view_count, self.config.patches, depth)
         return Plan(static, dynamic, counts, remember=True)
 
+    def _prompt(self, instruction: str) -> tuple[Layout, Tensor]:
+        """Layout and token ids, kept for the instructions of late."""
+        if instruction not in self._prompts:
+            if len(self._prompts) >= MOST_PROMPTS:
+                self._prompts.clear()
+            self._prompts[instruction] = self._encode_prompt(instruction)
+        return self._prompts[instruction]
+
     def _encode_prompt(self, instruction: str) -> tuple[Layout, Tensor]:
         prompt = self.checkpoint.prompt.encode(instruction)
         c = self.config
@@ -143,8 +177,10 @@ class Policy:
             raise BadInput(f"proprio: the policy needs {self.proprio_dims} values, got {found}; check the state topics")
         if not np.isfinite(raw).all():
             raise BadInput(f"proprio {raw.tolist()} has values that are not finite; check the state topics")
-        normalised = self.checkpoint.statistics.normalise_proprio(raw)
-        return torch.from_numpy(normalised)[None].to(self.device, self.dtype)
+        normalised = torch.from_numpy(self.checkpoint.statistics.normalise_proprio(raw))[None].to(self.dtype)
+        if self.device.type == "cuda":  # page-locked, so that the copy is not waited for
+            return normalised.pin_memory().to(self.device, non_blocking=True)
+        return normalised.to(self.device)
 
     def _actions(self, normalised: Tensor) -> np.ndarray:
         """(1, T, 7) -> (T, 7) float64 action units, within range; the finite check is the executor's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from specprune_ros.observe.history import GAP_PERIODS, clock_jumped_back
+from specprune_ros.observe.history import clock_jumped_back, longest_gap_ns
 from specprune_ros.observe.motion import angle_between
 from specprune_ros.types import BadInput, EndEffector
 
@@ -22,7 +22,7 @@ class Continuity:
     """Judges poses one after the other."""
 
     def __init__(self, period_ns: int):
-        self._period_ns, self._gap_ns = period_ns, GAP_PERIODS * period_ns
+        self._period_ns, self._gap_ns = period_ns, longest_gap_ns(period_ns)
         self.reset()
 
     def reset(self) -> None:

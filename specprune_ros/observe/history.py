@@ -6,10 +6,15 @@ from collections import deque
 
 import numpy as np
 
-GAP_PERIODS = 3
+GAP_PERIODS, GAP_S = 3, 0.15
 """A longer pause between two stamps is a gap: what was seen before it says nothing about now."""
 
 Images = tuple[np.ndarray, ...]
+
+
+def longest_gap_ns(period_ns: int) -> int:
+    """Three control periods, and never so short that one lost frame of a slow camera counts [ns]."""
+    return max(GAP_PERIODS * period_ns, round(GAP_S * 1e9))
 
 
 def clock_jumped_back(previous_ns: int | None, stamp_ns: int, period_ns: int) -> bool:
@@ -81,7 +86,7 @@ class FrameHistory:
     def _broken(self, newest_ns: int | None, stamp_ns: int) -> bool:
         if newest_ns is None:
             return False
-        gap = stamp_ns - newest_ns > GAP_PERIODS * self._period_ns
+        gap = stamp_ns - newest_ns > longest_gap_ns(self._period_ns)
         return gap or clock_jumped_back(newest_ns, stamp_ns, self._period_ns)
 
     def _forget_old(self) -> None:

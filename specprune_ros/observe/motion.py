@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from specprune_ros.config import ActionScale, ReferenceFrame
-from specprune_ros.observe.history import GAP_PERIODS, clock_jumped_back
+from specprune_ros.observe.history import clock_jumped_back, longest_gap_ns
 from specprune_ros.types import BadInput, EndEffector, Motion
 
 MEMORY_PERIODS = 256
@@ -103,7 +103,7 @@ class MotionEstimator:
         return self._between(start)
 
     def _broken(self, stamp_ns: int) -> bool:
-        gap = stamp_ns - self._now.stamp_ns > GAP_PERIODS * self._period_ns
+        gap = stamp_ns - self._now.stamp_ns > longest_gap_ns(self._period_ns)
         return gap or clock_jumped_back(self._now.stamp_ns, stamp_ns, self._period_ns)
 
     def _start(self, pose: EndEffector) -> None:

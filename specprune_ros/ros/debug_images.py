@@ -24,6 +24,7 @@ class DebugImages:
         def publisher(topic: str) -> Publisher:
             return node.create_publisher(Image, topic, qos.SENSOR_OUT)
 
+        self._node = node
         self._all = publisher(topics.debug_image)
         self._cameras = [publisher(f"{topics.debug_image}/{name}") for name in view_names(topics.images)]
         self._thread = ThreadPoolExecutor(1, "debug_images")
@@ -38,7 +39,8 @@ class DebugImages:
         if self._drawing:
             if not self._drawing.done():
                 return
-            self._drawing.result()  # raises what drawing raised
+            if error := self._drawing.exception():  # no reason to stop the arm
+                self._node.get_logger().error(f"drawing the debug image failed: {error!r}", throttle_duration_sec=5.0)
         wanted = [publisher for publisher in (self._all, *self._cameras) if publisher.get_subscription_count()]
         self._drawing = self._thread.submit(self._draw, wanted, observation, report, patch_grid) if wanted else None
 

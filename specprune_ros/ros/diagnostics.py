@@ -86,7 +86,7 @@ class Diagnostics:
 
     def _inference(self, loop: ControlLoop | None) -> DiagnosticStatus:
         if loop is None:
-            return self._status("inference", DiagnosticStatus.WARN, "policy is loading", {})
+            return self._status("inference", DiagnosticStatus.WARN, self.hold_reason or "inactive", {})
         values = {"failures": loop.counters.failures}
         if self._result:
             values |= self._last_inference(loop, self._result.report)

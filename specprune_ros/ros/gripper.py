@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 
 from rclpy.node import Node
 from std_msgs.msg import Float64
@@ -19,7 +20,7 @@ class Gripper:
     def __init__(self, node: Node, config: Config):
         self._open: bool | None = None
         self._width = config.output.gripper_width
-        self._send = _sender(node, config)
+        self._send = _sender(node, config, self.release)
 
     def want(self, opening: float, hysteresis: float) -> None:
         """opening: 0 closed .. 1 open; hysteresis: how far beyond the middle it must be to change the decision."""
@@ -35,8 +36,8 @@ class Gripper:
         self._open = None
 
 
-def _sender(node: Node, config: Config):
-    """position [m] -> whether it was sent."""
+def _sender(node: Node, config: Config, rejected: Callable[[], None]):
+    """position [m] -> whether it was sent. rejected: called when that turns out to be in vain."""
     kind = config.output.gripper
     if kind == "none":
         return lambda position: True
@@ -51,10 +52,10 @@ def _sender(node: Node, config: Config):
         return publish
     if action is None:
         raise ConfigError(f"output.gripper: 'action' needs the package control_msgs, which is not there; {INSTALL}")
-    return _action_sender(node, action, config)
+    return _action_sender(node, action, config, rejected)
 
 
-def _action_sender(node: Node, action, config: Config):
+def _action_sender(node: Node, action, config: Config, rejected: Callable[[], None]):
     from rclpy.action import ActionClient
 
     client = ActionClient(node, action, config.topics.gripper_action)
@@ -72,6 +73,7 @@ def _action_sender(node: Node, action, config: Config):
     def report(answer) -> None:
         if not answer.result().accepted:
             node.get_logger().error(f"{config.topics.gripper_action}: the goal was rejected", throttle_duration_sec=5.0)
+            rejected()  # the next wish is a command again
 
     return send
 

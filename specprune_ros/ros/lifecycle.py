@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Protocol
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -52,5 +53,9 @@ class ManagedNode(LifecycleNode):
             getattr(self._managed_application, transition)()
         except (ConfigError, Failure) as error:
             self.get_logger().error(f"cannot {transition}: {' '.join(str(error).split())}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # rclpy would swallow it without a word
+            text = f"cannot {transition}: {type(error).__name__}: {' '.join(str(error).split())}"
+            self.get_logger().error(f"{text}\n{traceback.format_exc()}")
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS

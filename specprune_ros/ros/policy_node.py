@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import TransitionCallbackReturn
 from std_msgs.msg import String
 
 from specprune_ros.config import Config, ConfigError
@@ -35,6 +36,7 @@ from specprune_ros.types import Command, Hold, InferenceRequest, InferenceResult
 
 LOADING, UNCONFIGURED, INACTIVE = "policy is loading", "unconfigured; configure the node", "inactive; activate the node"
 CLOSE_S = 1.0
+UNLOAD_S = 10.0
 POLL_S = 0.05
 LOG_EVERY_S = 5.0
 
@@ -64,6 +66,7 @@ class PolicyNode:
         self._request: InferenceRequest | None = None
         self._request_config = config
         self._misses_at_request = 0
+        self._ticked = False
         # Also alive while a simulated clock stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         node.create_timer(1.0, self._report, clock=steady)
@@ -100,11 +103,12 @@ class PolicyNode:
     def activate(self) -> None:
         """Read the streams and plan; nothing moves before ~/arm."""
         config, policy = self._parameters.config, self._policy
-        self._loop = ControlLoop(config, policy.view_count, policy.chunk_steps, policy.proprio_dims)
+        loop = ControlLoop(config, policy.view_count, policy.chunk_steps, policy.proprio_dims)
         if self._instruction is not None:
-            self._loop.set_instruction(self._instruction)
-        self._inputs = InputStreams(self.node, config, with_proprio=policy.proprio_dims > 0)
+            loop.set_instruction(self._instruction)
+        inputs = InputStreams(self.node, config, with_proprio=policy.proprio_dims > 0)
         self._jitter = Jitter(1.0 / config.control.rate)
+        self._loop, self._inputs = loop, inputs  # what can fail has not failed
         self._timer = self.node.create_timer(1.0 / config.control.rate, self._tick)
 
     def deactivate(self) -> None:
@@ -113,18 +117,23 @@ class PolicyNode:
             return
         self._arming.disarm("the node was deactivated; activate it and call ~/arm")
         self._commands.finish(self._measured(), self._now_ns())
+        self._instruction = self._loop.instruction or self._instruction  # the last word, from topic or parameter
         self.node.destroy_timer(self._timer)
         self._inputs.close(self.node)
         self._inputs = self._loop = self._timer = None
 
     def cleanup(self) -> None:
         """Let go of the policy."""
-        if self._worker is not None and not self._worker.close(CLOSE_S):
-            raise Failure("the model hangs in an inference; restart the node")
-        self._worker = self._policy = None
+        worker, self._worker, self._policy = self._worker, None, None
+        realtime.release()
+        if worker is not None and not worker.close(UNLOAD_S):
+            raise Failure(f"the model still infers after {UNLOAD_S:g} s and keeps its memory until it is done")
 
     def _start(self) -> None:
         """Without a lifecycle manager: configure when the policy is warm, then activate."""
+        if self._worker is None or self._policy is not None:  # somebody was faster
+            self.node.destroy_timer(self._starter)
+            return
         try:
             if self._worker.policy() is None:
                 return
@@ -132,8 +141,9 @@ class PolicyNode:
             raise Failure(f"the policy cannot be loaded: {error}") from error
         self.node.destroy_timer(self._starter)
         self._check(self._worker.policy())
-        self.node.trigger_configure()
-        self.node.trigger_activate()
+        for trigger in (self.node.trigger_configure, self.node.trigger_activate):
+            if trigger() is not TransitionCallbackReturn.SUCCESS:
+                raise Failure("the node could not start; the reason is in the log above")
 
     def _check(self, policy) -> None:
         check_available(self._parameters.config)
@@ -151,7 +161,9 @@ class PolicyNode:
         if self._loop is None:
             return [self._why_inactive()]
         reason = self._loop.blocked(self._now_ns())
-        return ([reason] if reason else []) + self._commands.obstacles()
+        pending = self._policy.pending
+        reasons = [f"{pending} kinds of inference are being made fast; arm again in a moment"] if pending else []
+        return ([reason] if reason else []) + reasons + self._commands.obstacles()
 
     def _why_inactive(self) -> str:
         if self._policy is not None:
@@ -174,6 +186,7 @@ class PolicyNode:
 
     def _tick(self) -> None:
         self._jitter.tick(time.monotonic())
+        self._ticked = True
         now_ns = self._now_ns()
         outcome = self._decide(now_ns)
         if isinstance(outcome, Hold):
@@ -236,9 +249,14 @@ class PolicyNode:
             self._loop.set_instruction(message.data)
 
     def _report(self) -> None:
+        if self._loop and not self._ticked:  # the clock stands still: nobody else says rest
+            self._commands.finish(self._measured(), self._now_ns())
+        self._ticked = False
         streams = self._inputs.streams() if self._inputs else []
         jitter = self._jitter.summary_ms() if self._loop else {}
         self._diagnostics.realtime |= {f"tick jitter {name}": f"{value:.3f}" for name, value in jitter.items()}
+        if self._policy is not None:
+            self._diagnostics.realtime["inference engine"] = self._policy.engine_state
         if self._loop is None:
             self._diagnostics.hold_reason = self._why_inactive()
         self._diagnostics.publish(self._loop, streams)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import resource
 
 from specprune_ros.config import RealTime
 
@@ -13,7 +14,7 @@ MCL_CURRENT, MCL_FUTURE = 1, 2
 
 
 def prepare(settings: RealTime) -> dict[str, str]:
-    """To be called once, in the control thread, after the policy is warm. What was done, and what the system refused."""
+    """To be called in the control thread, after the policy is warm. What was done, and what the system refused."""
     gc.collect()
     gc.freeze()
     done = {"garbage collector": "what was there after warm-up is frozen"}
@@ -22,6 +23,12 @@ def prepare(settings: RealTime) -> dict[str, str]:
     if settings.lock_memory:
         done["memory"] = _lock()
     return done
+
+
+def release() -> None:
+    """Before another policy is loaded: let go of what belonged to the old one."""
+    gc.unfreeze()
+    gc.collect()
 
 
 def _prioritise(priority: int) -> str:
@@ -34,6 +41,9 @@ def _prioritise(priority: int) -> str:
 
 
 def _lock() -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if limit != resource.RLIM_INFINITY and os.geteuid():  # later allocations would fail in the middle of a motion
+        return f"not locked (limit {limit >> 20} MiB); allow it with 'memlock unlimited' in /etc/security/limits.conf"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(MCL_CURRENT | MCL_FUTURE):
         return f"not locked ({os.strerror(ctypes.get_errno())}); allow it with 'memlock unlimited' in /etc/security/limits.conf"
