@@ -12,9 +12,9 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from specprune_ros.config import Config
-from specprune_ros.infer.clock import Stopwatch
 from specprune_ros.infer import engine as engine_module
 from specprune_ros.infer import policy as policy_module
+from specprune_ros.infer.clock import Stopwatch
 from specprune_ros.infer.engine import MOST_FAILURES, EagerEngine, GraphEngine, make_engine
 from specprune_ros.infer.policy import Policy
 from specprune_ros.model.checkpoint import load_checkpoint

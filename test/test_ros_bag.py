@@ -13,9 +13,9 @@ from ros_helpers import Graph, Robot
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from specprune_ros.msg import Action, ActionChunk, PruningStatus
 
 from specprune_ros.config import Topics
+from specprune_ros.msg import Action, ActionChunk, PruningStatus
 from specprune_ros.ros import convert, qos
 
 NODE = "/policy_node"

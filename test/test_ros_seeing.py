@@ -13,11 +13,11 @@ from PIL import Image as Picture
 from rcl_interfaces.srv import GetParameters
 from ros_helpers import Graph, Robot
 from sensor_msgs.msg import CompressedImage, Image
-from specprune_ros.msg import Action, PruningStatus
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from specprune_ros.config import PRESETS
+from specprune_ros.msg import Action, PruningStatus
 from specprune_ros.observe.inputs import view_names
 from specprune_ros.ros import convert, qos
 

@@ -17,8 +17,8 @@ from properties import given
 
 pytest.importorskip("mujoco")
 
-from specprune_ros.sim import env as tabletop
 from specprune_ros import rotation
+from specprune_ros.sim import env as tabletop
 from specprune_ros.sim import gl, osc, panda, scene
 from specprune_ros.sim.env import TabletopEnv
 from specprune_ros.sim.expert import expert_action

@@ -29,8 +29,8 @@ from specprune_ros.eval.options import (
     add_json,
     add_parameters,
     build_config,
-    node_parameters,
     natural,
+    node_parameters,
     positive,
     write_json,
 )

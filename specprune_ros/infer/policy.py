@@ -33,7 +33,6 @@ from .engine import make_engine
 from .passes import Inputs, Outputs, Passes
 from .preprocess import upload
 
-
 PRESET_LEVELS = tuple(values["pruning.aggressiveness"] for values in PRESETS.values())
 MOST_PROMPTS = 32
 """Instructions whose tokens are kept on the device."""
