@@ -76,3 +76,9 @@ def from_rpy(rpy_rad) -> np.ndarray:
     """Unit quaternion (4,) of roll, pitch, yaw about FIXED x, y, z axes, roll first (REP-103): R_z(yaw) R_y(pitch) R_x(roll)."""
     roll, pitch, yaw = (from_rotvec(np.eye(3)[axis] * float(rpy_rad[axis])) for axis in range(3))
     return multiply(yaw, multiply(pitch, roll))
+
+
+def limited(vector: np.ndarray, longest: float) -> np.ndarray:
+    """The vector, shortened to ``longest`` where it is longer."""
+    length = float(np.sqrt(vector @ vector))
+    return vector if length <= longest else vector * (longest / length)

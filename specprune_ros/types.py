@@ -11,6 +11,9 @@ from enum import Enum
 
 import numpy as np
 
+NANOSECONDS = 1_000_000_000
+"""Per second."""
+
 ACTION_DIMS = 7
 """dx, dy, dz, rotation x, y, z (axis-angle), gripper."""
 

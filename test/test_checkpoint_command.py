@@ -6,7 +6,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from specprune_ros import cli
-from specprune_ros.model import towers
 from specprune_ros.model.checkpoint import CHECKSUMS, open_checkpoint
 from specprune_ros.model.testing import TINY_TOWERS, upstream_config, write_upstream_checkpoint
 
@@ -14,9 +13,7 @@ FIRST = "model-00001-of-00003.safetensors"
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    for name, dims in TINY_TOWERS.items():
-        monkeypatch.setitem(towers.KNOWN_TOWERS, name, dims)
+def folder(tmp_path, tiny_towers):
     return write_upstream_checkpoint(tmp_path / "upstream", upstream_config(num_key_value_heads=2))
 
 

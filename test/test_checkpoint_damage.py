@@ -8,27 +8,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from specprune_ros.config import Policy
-from specprune_ros.model import towers
 from specprune_ros.model.checkpoint import CheckpointError, open_checkpoint
 from specprune_ros.model.config import model_config
 from specprune_ros.model.stored import INDEX
 from specprune_ros.model.testing import TINY_TOWERS, upstream_config, write_upstream_checkpoint
+
+pytestmark = pytest.mark.usefixtures("tiny_towers")
 
 DINO, SIGLIP = TINY_TOWERS
 SECOND = "model-00002-of-00003.safetensors"
 LAYER = "language_model.model.layers.0."
 
 
-@pytest.fixture(autouse=True, scope="module")
-def known():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, dims in TINY_TOWERS.items():
-            patch.setitem(towers.KNOWN_TOWERS, name, dims)
-        yield
-
-
 @pytest.fixture(scope="module")
-def original(tmp_path_factory, known):
+def original(tmp_path_factory, tiny_towers):
     return write_upstream_checkpoint(tmp_path_factory.mktemp("upstream"), upstream_config(vocab_size=128))
 
 

@@ -7,10 +7,11 @@ import weakref
 import pytest
 import torch
 
-from specprune_ros.model import towers
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.model.stored import Stored
-from specprune_ros.model.testing import TINY_TOWERS, upstream_config, write_upstream_checkpoint
+from specprune_ros.model.testing import upstream_config, write_upstream_checkpoint
+
+pytestmark = pytest.mark.usefixtures("tiny_towers")
 
 WIDE = {
     "hidden_size": 512,
@@ -21,16 +22,8 @@ WIDE = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def known():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, dims in TINY_TOWERS.items():
-            patch.setitem(towers.KNOWN_TOWERS, name, dims)
-        yield
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, known):
+def folder(tmp_path_factory, tiny_towers):
     return write_upstream_checkpoint(tmp_path_factory.mktemp("upstream"))
 
 

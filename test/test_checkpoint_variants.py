@@ -9,20 +9,15 @@ from reference_oft import Reference
 from safetensors.torch import load_file
 
 from specprune_ros.config import Config, Policy
-from specprune_ros.model import towers
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.model.testing import TINY_TOWERS, upstream_config, write_upstream_checkpoint
 from specprune_ros.model.vla import History, Plan
 from specprune_ros.prune.layout import Layout
 
+pytestmark = pytest.mark.usefixtures("tiny_towers")
+
 DINO, SIGLIP = TINY_TOWERS
 PIXELS = {"means": [[0.48, 0.45, 0.4], [0.5, 0.45, 0.55]], "stds": [[0.22, 0.2, 0.25], [0.5, 0.4, 0.6]]}
-
-
-@pytest.fixture(autouse=True)
-def known(monkeypatch):
-    for name, dims in TINY_TOWERS.items():
-        monkeypatch.setitem(towers.KNOWN_TOWERS, name, dims)
 
 
 def both(folder, checkpoint, views, steps=8):

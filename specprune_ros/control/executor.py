@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from specprune_ros.config import Control
-from specprune_ros.types import ACTION_DIMS, ActionChunk, BadInput, ChunkStep, Hold
+from specprune_ros.types import ACTION_DIMS, NANOSECONDS, ActionChunk, BadInput, ChunkStep, Hold
 
 _GRIPPER = 6
-NANOSECONDS = 1_000_000_000
 
 
 @dataclass

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from specprune_ros.config import Config, ConfigError
-from specprune_ros.control.executor import NANOSECONDS, ChunkExecutor
+from specprune_ros.control.executor import ChunkExecutor
 from specprune_ros.control.limits import LIMIT_NAMES, REST, Situation, permitted
 from specprune_ros.observe.continuity import Continuity
 from specprune_ros.observe.history import FrameHistory, Images, clock_jumped_back
@@ -24,6 +24,7 @@ from specprune_ros.observe.inputs import STATE, Inputs, state_origin
 from specprune_ros.observe.motion import MotionEstimator, longest_offset, reference_offset
 from specprune_ros.prune.controller import next_mode
 from specprune_ros.types import (
+    NANOSECONDS,
     BadInput,
     ChunkStep,
     Command,

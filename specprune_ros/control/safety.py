@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from specprune_ros.config import Safety
-from specprune_ros.types import Command, Hold
-
-_NANOSECONDS = 1_000_000_000
+from specprune_ros.types import NANOSECONDS, Command, Hold
 
 
 class State(str, Enum):
@@ -73,6 +71,6 @@ class SafetyGate:
     def _watch_hold(self, hold: Hold, now_ns: int, safety: Safety) -> None:
         if self._holding_since_ns is None or now_ns < self._holding_since_ns:
             self._holding_since_ns = now_ns
-        held_s = (now_ns - self._holding_since_ns) / _NANOSECONDS
+        held_s = (now_ns - self._holding_since_ns) / NANOSECONDS
         if safety.hold_timeout and held_s > safety.hold_timeout:
             self.disarm(f"held for {held_s:.1f} s (safety.hold_timeout {safety.hold_timeout:g} s): {hold.reason}")

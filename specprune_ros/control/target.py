@@ -26,8 +26,8 @@ class TargetPose:
             self._position_m, self._quaternion_xyzw = measured.position_m, measured.quaternion_xyzw
         position = self._position_m + motion.translation_m
         quaternion = rotation.multiply(rotation.from_rotvec(motion.rotation_rad), self._quaternion_xyzw)
-        away = _limited(position - measured.position_m, output.leash_translation)
-        turned = _limited(rotation.difference(quaternion, measured.quaternion_xyzw), output.leash_rotation)
+        away = rotation.limited(position - measured.position_m, output.leash_translation)
+        turned = rotation.limited(rotation.difference(quaternion, measured.quaternion_xyzw), output.leash_rotation)
         low, high = (
             np.minimum(limits.workspace_min, measured.position_m),
             np.maximum(limits.workspace_max, measured.position_m),
@@ -36,8 +36,3 @@ class TargetPose:
         quaternion = rotation.multiply(rotation.from_rotvec(turned), measured.quaternion_xyzw)
         self._quaternion_xyzw = quaternion / np.linalg.norm(quaternion)
         return EndEffector(measured.stamp_ns, self._position_m, self._quaternion_xyzw)
-
-
-def _limited(vector: np.ndarray, longest: float) -> np.ndarray:
-    length = float(np.linalg.norm(vector))
-    return vector if length <= longest else vector * (longest / length)

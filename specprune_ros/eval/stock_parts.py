@@ -25,23 +25,23 @@ TRANSFORMERS_SINCE = (4, 48)
 def llama(weights: Weights, config: DecoderConfig, libraries: bool) -> tuple[Callable[[Tensor], Tensor], str]:
     """((1, L, width) embeddings -> (1, L, width) states after the final norm, what runs it)."""
     own = _below(weights, "language_model.model.")
-    if not libraries:
-        return PlainLlama(own, config), "plain torch, as asked"
-    try:
-        return _transformers_llama(own, config)
-    except Exception as error:  # a missing or broken install raises anything
-        return PlainLlama(own, config), f"plain torch, same operations; pip install transformers ({_first_line(error)})"
+    return _or_plain(_transformers_llama, PlainLlama, "transformers", own, config, libraries)
 
 
 def tower(weights: Weights, prefix: str, ours: Tower, libraries: bool) -> tuple[Callable[[Tensor], Tensor], str]:
     """((1, 3, H, W) normalised -> (1, N, width) features of the second-to-last block, what runs it)."""
     own = _below(weights, prefix)
+    return _or_plain(_timm_tower, PlainTower, "timm", own, ours, libraries)
+
+
+def _or_plain(build, plain, package: str, weights: Weights, sizes, libraries: bool):
+    """By the package where it is wanted and works, by plain torch otherwise; and which of them it is."""
     if not libraries:
-        return PlainTower(own, ours), "plain torch, as asked"
+        return plain(weights, sizes), "plain torch, as asked"
     try:
-        return _timm_tower(own, ours)
+        return build(weights, sizes)
     except Exception as error:  # a missing or broken install raises anything
-        return PlainTower(own, ours), f"plain torch, same operations; pip install timm ({_first_line(error)})"
+        return plain(weights, sizes), f"plain torch, same operations; pip install {package} ({_first_line(error)})"
 
 
 def _transformers_llama(weights: Weights, c: DecoderConfig) -> tuple[Callable[[Tensor], Tensor], str]:

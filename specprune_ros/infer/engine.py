@@ -132,12 +132,13 @@ class GraphEngine:
 
     def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Clock]:
         """One inference: replayed when its graphs are there, eager otherwise."""
-        prefix = self._prefixes.get(_key(inputs, layout, plan))
+        key = _key(inputs, layout, plan)
+        prefix = self._prefixes.get(key)
         suffix = prefix and prefix.suffixes.get(plan)
         if suffix is None:
             self.expect(inputs, layout, plan)
             return self.eager.run(inputs, layout, plan)
-        self._prefixes.move_to_end(_key(inputs, layout, plan))
+        self._prefixes.move_to_end(key)
         prefix.suffixes.move_to_end(plan)
         _fill(prefix, inputs)
         prefix.graph.replay()

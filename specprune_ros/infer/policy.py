@@ -57,6 +57,7 @@ class Policy:
         self.patch_grid = (self.config.grid, self.config.grid)
         self.engine = make_engine(engine, Passes(self.model), self.device)
         self._prompts: dict[str, tuple[Layout, Tensor]] = {}
+        self._expected: tuple | None = None
 
     def compile(self) -> None:
         """Fuse the element-wise work of every decoder layer and vision block; the first passes compile."""
@@ -115,8 +116,10 @@ class Policy:
 
     def _expect(self, inputs: Inputs, layout: Layout, pruning: Pruning) -> None:
         """What may come next with these cameras and these words: either mode, at this aggressiveness or a preset's."""
-        if is_dense(pruning) or not self.engine.captures:
+        given = (layout, pruning, tuple(frame.shape for frame in inputs.frames))
+        if is_dense(pruning) or not self.engine.captures or given == self._expected:
             return
+        self._expected = given
         for level in dict.fromkeys((pruning.aggressiveness, *PRESET_LEVELS)):
             tuned = replace(pruning, aggressiveness=level)
             for mode in (Mode.FINE, Mode.COARSE):

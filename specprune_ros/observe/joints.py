@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from specprune_ros.rotation import to_rotvec_x_positive
-from specprune_ros.types import BadInput, EndEffector
+from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
 
 PROPRIO_DIMS = 8
-NANOSECONDS = 1_000_000_000
 
 
 class JointBook:

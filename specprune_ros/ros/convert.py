@@ -14,10 +14,9 @@ from specprune_ros.config import Config
 from specprune_ros.msg import Action, ActionChunk, PruningStatus
 from specprune_ros.observe import pixels
 from specprune_ros.observe.motion import check_pose, speed
-from specprune_ros.types import STAGES, BadInput, Command, Displacement, EndEffector, Motion, PruningReport
+from specprune_ros.types import NANOSECONDS, STAGES, BadInput, Command, Displacement, EndEffector, Motion, PruningReport
 from specprune_ros.types import ActionChunk as Chunk
 
-NANOSECONDS = 1_000_000_000
 UNKNOWN = Motion(*[float("nan")] * 3)
 PERIOD_TOLERANCE = 0.01
 

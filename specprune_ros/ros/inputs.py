@@ -10,11 +10,11 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from specprune_ros.config import Config
 from specprune_ros.control.loop import ControlLoop
-from specprune_ros.observe.joints import NANOSECONDS, proprio
+from specprune_ros.observe.joints import proprio
 from specprune_ros.ros import convert
 from specprune_ros.ros.state_sources import JointStates, state_source
 from specprune_ros.ros.streams import Arrivals, Stream
-from specprune_ros.types import BadInput, EndEffector
+from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
 
 
 class InputStreams:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -75,7 +76,7 @@ class Gripper:
         self.commanded, self.open = True, position_m > 0.5 * FINGER_OPEN_M
 
 
-class _Commands:
+class _Commands(ABC):
     """One topic, and what it wants of the arm in a control period."""
 
     kind: type
@@ -91,17 +92,17 @@ class _Commands:
         self.clear()
         node.create_subscription(self.kind, topic, self._on_message, qos.EVENTS)
 
+    @abstractmethod
     def clear(self) -> None:
         """A new episode: what was wanted before is forgotten."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, env: TabletopEnv) -> SimState | None:
         """Moves for one period; None when nothing is wanted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _store(self, message) -> None:
         """BadInput for what cannot be meant."""
-        raise NotImplementedError
 
     def _on_message(self, message) -> None:
         try:

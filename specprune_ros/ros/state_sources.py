@@ -16,11 +16,11 @@ from std_msgs.msg import String
 from specprune_ros.config import Config, ConfigError, Topics
 from specprune_ros.observe.history import clock_jumped_back
 from specprune_ros.observe.inputs import state_origin
-from specprune_ros.observe.joints import NANOSECONDS, JointBook
+from specprune_ros.observe.joints import JointBook
 from specprune_ros.observe.kinematics import ForwardKinematics
 from specprune_ros.ros import convert, qos
 from specprune_ros.ros.streams import Arrivals, Stream
-from specprune_ros.types import BadInput, EndEffector
+from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
 
 PENDING_IMAGES = 32
 """Image stamps that still wait for their transform: more than a second of 30 Hz cameras."""

@@ -8,7 +8,7 @@ which of these applies: a slip, a push or a grasp of nothing leads back into the
 import numpy as np
 
 from specprune_ros import rotation
-from specprune_ros.sim.osc import ACTION_SCALE, limited
+from specprune_ros.sim.osc import ACTION_SCALE
 from specprune_ros.sim.scene import CUBE_HALF_M
 
 GRASP_HEIGHT_M = 0.02
@@ -60,6 +60,6 @@ def _lift(state) -> np.ndarray:
 
 def _action(motion_m, turn_rad, gripper, speed) -> np.ndarray:
     """Proportional motion (3,) [m] and turn (3,) [rad], limited in action units."""
-    linear = limited(GAIN * motion_m / ACTION_SCALE[:3], speed)
-    angular = limited(TURN_GAIN * turn_rad / ACTION_SCALE[3:], TURN_LIMIT)
+    linear = rotation.limited(GAIN * motion_m / ACTION_SCALE[:3], speed)
+    angular = rotation.limited(TURN_GAIN * turn_rad / ACTION_SCALE[3:], TURN_LIMIT)
     return np.concatenate([linear, angular, [gripper]])

@@ -83,8 +83,8 @@ class OperationalSpaceController:
         if not 0.99 < norm < 1.01:
             raise ValueError(f"quaternion {quaternion.tolist()} has length {norm:.4f}; give a unit quaternion (x, y, z, w)")
         position, current = self._target
-        step = limited(position_m - position, ACTION_SCALE[0])
-        turn = limited(rotation.difference(quaternion / norm, current), ACTION_SCALE[3])
+        step = rotation.limited(position_m - position, ACTION_SCALE[0])
+        turn = rotation.limited(rotation.difference(quaternion / norm, current), ACTION_SCALE[3])
         self._set_goal(position + step, rotation.multiply(rotation.from_rotvec(turn), current))
         self._gripper_open = bool(gripper_open)
 
@@ -111,8 +111,8 @@ class OperationalSpaceController:
     def _set_goal(self, position, quaternion) -> None:
         """Leash the goal to the measured pose, clip it to the workspace, keep its quaternion a unit quaternion."""
         measured_position, measured_quaternion = self.measured()
-        position = measured_position + limited(position - measured_position, LEASH_M)
-        turn = limited(rotation.difference(quaternion, measured_quaternion), LEASH_RAD)
+        position = measured_position + rotation.limited(position - measured_position, LEASH_M)
+        turn = rotation.limited(rotation.difference(quaternion, measured_quaternion), LEASH_RAD)
         quaternion = rotation.multiply(rotation.from_rotvec(turn), measured_quaternion)
         self._goal = (np.clip(position, *WORKSPACE_M), quaternion / np.linalg.norm(quaternion))
 
@@ -147,12 +147,6 @@ def update_poses(model, data) -> None:
 def action_units(motion: Displacement) -> np.ndarray:
     """(7,) in the action units of `command_action`."""
     return np.array([*(np.concatenate([motion.translation_m, motion.rotation_rad]) / ACTION_SCALE), motion.gripper])
-
-
-def limited(vector: np.ndarray, longest: float) -> np.ndarray:
-    """The vector, shortened to ``longest`` where it is longer."""
-    length = float(np.sqrt(vector @ vector))
-    return vector if length <= longest else vector * (longest / length)
 
 
 def checked(name: str, value, size: int, remedy: str) -> np.ndarray:
