@@ -1,4 +1,4 @@
-"""`pip install .`: compiles the ROS messages with CMakeLists.txt and ships them in the wheel. Metadata: pyproject.toml.
+"""`pip install .` and `pip install -e .`: compile the ROS messages with CMakeLists.txt and ship them. Metadata: pyproject.toml.
 
 The compiled messages are kept under build/messages/<key>, so that an edit of Python files does not compile them again.
 """
@@ -84,21 +84,45 @@ def prefix_files(stage: Path) -> list[tuple[str, list[str]]]:
     return [(str(path.parent.relative_to(stage.relative_to(ROOT))), [str(path)]) for path in sorted(files)]
 
 
+def package_files(stage: Path) -> list[Path]:
+    """What the compiled messages add to the Python package: msg/, srv/ and the type supports, relative to the stage."""
+    package = next(stage.glob(f"lib/python3*/site-packages/{NAME}"))
+    return sorted(
+        path.relative_to(package)
+        for path in package.rglob("*")
+        if path.is_file() and (path.parent != package or path.suffix == ".so")
+        if path.suffix != ".c" and "__pycache__" not in path.parts
+    )
+
+
+REDIRECT = """# An editable installation: the Python code is that of {root}, and only the compiled messages are here.
+__path__.insert(0, {source!r})
+with open({source!r} + "/__init__.py", encoding="utf-8") as _file:
+    exec(compile(_file.read(), _file.name, "exec"))
+"""
+
+
 class BuildMessages(build_ext):
     """Puts specprune_ros/{msg,srv,*.so} into the package and the rest into the prefix."""
 
     def run(self) -> None:
-        if self.editable_mode:
-            raise SystemExit(f"{NAME}: compiled messages cannot be installed with --editable; use `pip install .`")
         stage = compiled_messages()
-        package = next(stage.glob(f"lib/python3*/site-packages/{NAME}"))
-        ignore = shutil.ignore_patterns("*.c", "__pycache__")
-        for source in package.iterdir():
-            if source.is_dir() and source.name != "__pycache__":
-                shutil.copytree(source, Path(self.build_lib, NAME, source.name), ignore=ignore, dirs_exist_ok=True)
-            elif source.suffix == ".so":
-                shutil.copy2(source, Path(self.build_lib, NAME))
         self.distribution.data_files.extend(prefix_files(stage))
+        if not self.editable_mode:
+            self._copy_package(stage, Path(self.build_lib, NAME))
+            return
+        # setuptools has set up where an editable wheel is put together, but installs no data files into it by itself.
+        package = Path(self.get_finalized_command("install").install_lib, NAME)
+        self._copy_package(stage, package)
+        redirect = REDIRECT.format(root=ROOT, source=str(ROOT / NAME))
+        (package / "__init__.py").write_text(redirect, encoding="utf-8")
+        self.run_command("install_data")
+
+    def _copy_package(self, stage: Path, target: Path) -> None:
+        package = next(stage.glob(f"lib/python3*/site-packages/{NAME}"))
+        for path in package_files(stage):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(package / path, target / path)
 
     def get_outputs(self) -> list[str]:
         return []

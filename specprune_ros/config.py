@@ -89,13 +89,30 @@ class Static:
     """Action-level static pruning (method.md 1)."""
 
     enabled: bool = param(True, "Prune visual tokens once per action chunk, after the first decoder layers")
-    k_global: int = param(30, "Tokens per view taken from the last chunk's attention (K_G)", unit="tokens", bounds=(0, 4096))
-    k_dynamic: int = param(20, "Tokens per view taken from patches that changed between frames (K_D)", unit="tokens", bounds=(0, 4096))
-    k_local_coarse: int = param(24, "Tokens per view and layer from local attention in coarse mode, before alpha", unit="tokens", bounds=(0, 4096))
-    k_local_fine: int = param(40, "Tokens per view and layer from local attention in fine mode, before alpha", unit="tokens", bounds=(0, 4096))
+    k_global: int = param(
+        30, "Tokens per view taken from the last chunk's attention (K_G)", unit="tokens", bounds=(0, 4096)
+    )
+    k_dynamic: int = param(
+        20, "Tokens per view taken from patches that changed between frames (K_D)", unit="tokens", bounds=(0, 4096)
+    )
+    k_local_coarse: int = param(
+        24,
+        "Tokens per view and layer from local attention in coarse mode, before alpha",
+        unit="tokens",
+        bounds=(0, 4096),
+    )
+    k_local_fine: int = param(
+        40, "Tokens per view and layer from local attention in fine mode, before alpha", unit="tokens", bounds=(0, 4096)
+    )
     alpha: float = param(0.8, "Scale of the local counts", bounds=(0.0, 4.0))
-    similarity_threshold: float = param(0.99, "Patches below this similarity to the reference frame count as changed (tau)", bounds=(-1.0, 1.0))
-    similarity: str = param("rgb_cosine", "Patch similarity: cosine of raw RGB as published, or brightness-aware 1 - mean absolute difference", choices=("rgb_cosine", "absolute"))
+    similarity_threshold: float = param(
+        0.99, "Patches below this similarity to the reference frame count as changed (tau)", bounds=(-1.0, 1.0)
+    )
+    similarity: str = param(
+        "rgb_cosine",
+        "Patch similarity: cosine of raw RGB as published, or brightness-aware 1 - mean absolute difference",
+        choices=("rgb_cosine", "absolute"),
+    )
     first_pass: str = param("dense", "What the first pass does, while there is no history", choices=("dense", "local"))
 
 
@@ -104,7 +121,12 @@ class ReferenceFrame:
     """Which earlier frame the current one is compared with: T = floor(base + slope * v) + offset (method.md 1)."""
 
     base: float = param(7.0, "b of T = floor(b + k v) + offset", unit="periods", bounds=(0.0, 100.0))
-    slope: float = param(-1.0, "k of T = floor(b + k v) + offset (the first version of the paper: -0.889 with base 7.333)", unit="periods", bounds=(-100.0, 100.0))
+    slope: float = param(
+        -1.0,
+        "k of T = floor(b + k v) + offset (the first version of the paper: -0.889 with base 7.333)",
+        unit="periods",
+        bounds=(-100.0, 100.0),
+    )
     offset: int = param(4, "Offset of T", unit="periods", bounds=(0, 100))
 
 
@@ -116,7 +138,9 @@ class Dynamic:
     keep_ratio: float = param(0.9, "Share of the visual tokens kept at each prune layer", bounds=(0.1, 1.0))
     beta: float = param(0.2, "Weight of the newest layer in the moving average of scores", bounds=(0.0, 1.0))
     rank_slope: float = param(0.1, "k of the rank weight sigmoid(-k rank)", bounds=(0.0001, 100.0))
-    confidence: str = param("entropy", "Layer confidence: 1 / entropy (paper v3) or mean / std (v1)", choices=("entropy", "mean_std"))
+    confidence: str = param(
+        "entropy", "Layer confidence: 1 / entropy (paper v3) or mean / std (v1)", choices=("entropy", "mean_std")
+    )
     min_tokens: int = param(32, "Never fewer visual tokens than this", unit="tokens", bounds=(1, 4096))
 
 
@@ -130,15 +154,23 @@ class Controller:
     exit_linear: float = param(0.4, "Translation above this leaves fine mode", unit="action units", bounds=(0.0, 10.0))
     exit_angular: float = param(0.3, "Rotation above this leaves fine mode", unit="action units", bounds=(0.0, 10.0))
     exit_dz: float = param(0.2, "Upward motion above this leaves fine mode", unit="action units", bounds=(0.0, 10.0))
-    replan_on_fine: bool = param(True, "On coarse -> fine in the middle of a chunk, drop the rest of the chunk and replan")
+    replan_on_fine: bool = param(
+        True, "On coarse -> fine in the middle of a chunk, drop the rest of the chunk and replan"
+    )
 
 
 @dataclass(frozen=True)
 class Pruning:
     """How hard visual tokens are pruned."""
 
-    preset: str = param("paper", "Sets aggressiveness and switches all parts of the method on; changing one of those makes it custom", choices=("conservative", "paper", "aggressive", "custom"))
-    aggressiveness: float = param(0.5, "0 is exactly the dense model, 0.5 the paper's setting, 1 the hardest", bounds=(0.0, 1.0))
+    preset: str = param(
+        "paper",
+        "Sets aggressiveness and switches all parts of the method on; changing one of those makes it custom",
+        choices=("conservative", "paper", "aggressive", "custom"),
+    )
+    aggressiveness: float = param(
+        0.5, "0 is exactly the dense model, 0.5 the paper's setting, 1 the hardest", bounds=(0.0, 1.0)
+    )
     static: Static = field(default_factory=Static)
     reference: ReferenceFrame = field(default_factory=ReferenceFrame)
     dynamic: Dynamic = field(default_factory=Dynamic)
@@ -149,11 +181,30 @@ class Pruning:
 class ActionScale:
     """What the policy's numbers mean on this robot."""
 
-    scale_translation: float = param(0.05, "Translation of one action unit per control period", unit="m", bounds=(1e-4, 0.2), live=False)
-    scale_rotation: float = param(0.5, "Rotation of one action unit per control period", unit="rad", bounds=(1e-3, 3.2), live=False)
-    frame: str = param("base", "Frame of translation and rotation: the robot's base, or the end effector at the moment of the command", choices=("base", "ee"), live=False)
-    rotation: str = param("axis_angle", "Rotation dimensions: axis-angle vector, or roll, pitch, yaw about fixed axes", choices=("axis_angle", "rpy"), live=False)
-    gripper: str = param("open_is_one", "Gripper dimension: 0 closed .. 1 open, or 0 open .. 1 closed", choices=("open_is_one", "open_is_zero"), live=False)
+    scale_translation: float = param(
+        0.05, "Translation of one action unit per control period", unit="m", bounds=(1e-4, 0.2), live=False
+    )
+    scale_rotation: float = param(
+        0.5, "Rotation of one action unit per control period", unit="rad", bounds=(1e-3, 3.2), live=False
+    )
+    frame: str = param(
+        "base",
+        "Frame of translation and rotation: the robot's base, or the end effector at the moment of the command",
+        choices=("base", "ee"),
+        live=False,
+    )
+    rotation: str = param(
+        "axis_angle",
+        "Rotation dimensions: axis-angle vector, or roll, pitch, yaw about fixed axes",
+        choices=("axis_angle", "rpy"),
+        live=False,
+    )
+    gripper: str = param(
+        "open_is_one",
+        "Gripper dimension: 0 closed .. 1 open, or 0 open .. 1 closed",
+        choices=("open_is_one", "open_is_zero"),
+        live=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -164,26 +215,46 @@ class Limits:
     step_rotation: float = param(0.5, "Largest rotation in one control period", unit="rad", bounds=(0.0, 3.2))
     linear_speed: float = param(0.1, "Highest translational speed", unit="m/s", bounds=(0.0, 3.0))
     angular_speed: float = param(0.5, "Highest rotational speed", unit="rad/s", bounds=(0.0, 20.0))
-    linear_acceleration: float = param(2.0, "Largest change of the translational velocity", unit="m/s^2", bounds=(0.01, 1000.0))
-    angular_acceleration: float = param(10.0, "Largest change of the rotational velocity", unit="rad/s^2", bounds=(0.01, 10000.0))
-    workspace_min: tuple = param((0.2, -0.5, 0.0), "Lowest x, y, z of the end effector in the base frame", unit="m", bounds=(-5.0, 5.0))
-    workspace_max: tuple = param((0.8, 0.5, 0.8), "Highest x, y, z of the end effector in the base frame", unit="m", bounds=(-5.0, 5.0))
+    linear_acceleration: float = param(
+        2.0, "Largest change of the translational velocity", unit="m/s^2", bounds=(0.01, 1000.0)
+    )
+    angular_acceleration: float = param(
+        10.0, "Largest change of the rotational velocity", unit="rad/s^2", bounds=(0.01, 10000.0)
+    )
+    workspace_min: tuple = param(
+        (0.2, -0.5, 0.0), "Lowest x, y, z of the end effector in the base frame", unit="m", bounds=(-5.0, 5.0)
+    )
+    workspace_max: tuple = param(
+        (0.8, 0.5, 0.8), "Highest x, y, z of the end effector in the base frame", unit="m", bounds=(-5.0, 5.0)
+    )
 
 
 @dataclass(frozen=True)
 class Safety:
     """Arming, and what happens when commands stop."""
 
-    auto_arm: bool = param(False, "Arm without being asked, as soon as nothing speaks against it: for simulations only", live=False)
-    hold_timeout: float = param(2.0, "Holding longer than this while armed disarms; 0: never", unit="s", bounds=(0.0, 3600.0))
-    stop_cycles: int = param(3, "Messages of no motion that are sent when commands stop, before silence", unit="periods", bounds=(1, 100), live=False)
+    auto_arm: bool = param(
+        False, "Arm without being asked, as soon as nothing speaks against it: for simulations only", live=False
+    )
+    hold_timeout: float = param(
+        2.0, "Holding longer than this while armed disarms; 0: never", unit="s", bounds=(0.0, 3600.0)
+    )
+    stop_cycles: int = param(
+        3,
+        "Messages of no motion that are sent when commands stop, before silence",
+        unit="periods",
+        bounds=(1, 100),
+        live=False,
+    )
 
 
 @dataclass(frozen=True)
 class RealTime:
     """What the process asks of the operating system; what is refused is reported and not needed."""
 
-    priority: int = param(0, "SCHED_FIFO priority of the control thread; 0: ordinary scheduling", bounds=(0, 98), live=False)
+    priority: int = param(
+        0, "SCHED_FIFO priority of the control thread; 0: ordinary scheduling", bounds=(0, 98), live=False
+    )
     lock_memory: bool = param(False, "Keep the process in memory (mlockall)", live=False)
 
 
@@ -191,76 +262,189 @@ class RealTime:
 class Output:
     """How commands leave the node."""
 
-    interface: str = param("action", "specprune_ros/Action, MoveIt Servo's TwistStamped, or an absolute target PoseStamped (CRISP)", choices=("action", "servo_twist", "target_pose"), live=False)
-    switch_servo: bool = param(True, "Switch MoveIt Servo to twist commands when armed, and obey its status; needs moveit_msgs", live=False)
-    leash_translation: float = param(0.05, "Farthest that a target pose may be from the measured one", unit="m", bounds=(0.001, 0.5))
-    leash_rotation: float = param(0.3, "Largest angle between a target pose and the measured one", unit="rad", bounds=(0.01, 3.1))
-    gripper: str = param("auto", "Gripper of servo_twist and target_pose: GripperCommand action, a topic, or none; auto: the action where control_msgs is installed, else the topic", choices=("auto", "action", "topic", "none"), live=False)
-    gripper_width: float = param(0.04, "Position of the open gripper in a gripper command: half its width on a Franka", unit="m", bounds=(0.001, 0.5), live=False)
-    gripper_effort: float = param(20.0, "Largest effort of a gripper command", unit="N", bounds=(0.0, 200.0), live=False)
-    gripper_hysteresis: float = param(0.1, "A gripper command changes only when the wanted opening is this far beyond the middle", bounds=(0.0, 0.49))
+    interface: str = param(
+        "action",
+        "specprune_ros/Action, MoveIt Servo's TwistStamped, or an absolute target PoseStamped (CRISP)",
+        choices=("action", "servo_twist", "target_pose"),
+        live=False,
+    )
+    switch_servo: bool = param(
+        True, "Switch MoveIt Servo to twist commands when armed, and obey its status; needs moveit_msgs", live=False
+    )
+    leash_translation: float = param(
+        0.05, "Farthest that a target pose may be from the measured one", unit="m", bounds=(0.001, 0.5)
+    )
+    leash_rotation: float = param(
+        0.3, "Largest angle between a target pose and the measured one", unit="rad", bounds=(0.01, 3.1)
+    )
+    gripper: str = param(
+        "auto",
+        "Gripper of servo_twist and target_pose: GripperCommand action, a topic, or none; auto: the action where control_msgs is installed, else the topic",
+        choices=("auto", "action", "topic", "none"),
+        live=False,
+    )
+    gripper_width: float = param(
+        0.04,
+        "Position of the open gripper in a gripper command: half its width on a Franka",
+        unit="m",
+        bounds=(0.001, 0.5),
+        live=False,
+    )
+    gripper_effort: float = param(
+        20.0, "Largest effort of a gripper command", unit="N", bounds=(0.0, 200.0), live=False
+    )
+    gripper_hysteresis: float = param(
+        0.1, "A gripper command changes only when the wanted opening is this far beyond the middle", bounds=(0.0, 0.49)
+    )
 
 
 @dataclass(frozen=True)
 class Control:
     """Time-indexed execution of action chunks."""
 
-    rate: float = param(20.0, "Control rate; the policy was trained at this rate", unit="Hz", bounds=(1.0, 200.0), live=False)
-    execute_steps: int = param(8, "Steps of a chunk to execute before the next one is wanted", unit="periods", bounds=(1, 256))
-    lead_steps: int = param(4, "Start the next inference this many periods before the steps run out", unit="periods", bounds=(0, 255))
-    blend_steps: int = param(2, "Periods over which a new chunk is blended with the rest of the old one", unit="periods", bounds=(0, 64))
+    rate: float = param(
+        20.0, "Control rate; the policy was trained at this rate", unit="Hz", bounds=(1.0, 200.0), live=False
+    )
+    execute_steps: int = param(
+        8, "Steps of a chunk to execute before the next one is wanted", unit="periods", bounds=(1, 256)
+    )
+    lead_steps: int = param(
+        4, "Start the next inference this many periods before the steps run out", unit="periods", bounds=(0, 255)
+    )
+    blend_steps: int = param(
+        2, "Periods over which a new chunk is blended with the rest of the old one", unit="periods", bounds=(0, 64)
+    )
     observation_timeout: float = param(0.3, "Oldest acceptable image or state", unit="s", bounds=(0.01, 10.0))
-    chunk_timeout: float = param(1.0, "Oldest acceptable chunk, measured from its observation", unit="s", bounds=(0.05, 10.0))
+    chunk_timeout: float = param(
+        1.0, "Oldest acceptable chunk, measured from its observation", unit="s", bounds=(0.05, 10.0)
+    )
 
 
 @dataclass(frozen=True)
 class Topics:
     """Where data comes from and goes to; names as a standard Franka publishes them."""
 
-    images: tuple = param(("/camera/third_person/color/image_raw", "/camera/wrist/color/image_raw"), "One image topic per view, in the order of the policy's views", live=False)
-    image_transport: str = param("raw", "sensor_msgs/Image on the image topics, or sensor_msgs/CompressedImage (JPEG, PNG) on <topic>/compressed", choices=("raw", "compressed"), live=False)
-    joint_states: str = param("/joint_states", "sensor_msgs/JointState with arm joints and fingers, from one publisher or several", live=False)
-    finger_states: str = param("", "sensor_msgs/JointState with the fingers, where they are not in joint_states", live=False)
-    ee_pose: str = param("/franka_robot_state_broadcaster/current_pose", "geometry_msgs/PoseStamped of the end effector in the base frame", live=False)
-    robot_description: str = param("/robot_description", "URDF, for forward kinematics when motion comes from joints", live=False)
+    images: tuple = param(
+        ("/camera/third_person/color/image_raw", "/camera/wrist/color/image_raw"),
+        "One image topic per view, in the order of the policy's views",
+        live=False,
+    )
+    image_transport: str = param(
+        "raw",
+        "sensor_msgs/Image on the image topics, or sensor_msgs/CompressedImage (JPEG, PNG) on <topic>/compressed",
+        choices=("raw", "compressed"),
+        live=False,
+    )
+    joint_states: str = param(
+        "/joint_states", "sensor_msgs/JointState with arm joints and fingers, from one publisher or several", live=False
+    )
+    finger_states: str = param(
+        "", "sensor_msgs/JointState with the fingers, where they are not in joint_states", live=False
+    )
+    ee_pose: str = param(
+        "/franka_robot_state_broadcaster/current_pose",
+        "geometry_msgs/PoseStamped of the end effector in the base frame",
+        live=False,
+    )
+    robot_description: str = param(
+        "/robot_description", "URDF, for forward kinematics when motion comes from joints", live=False
+    )
     instruction: str = param("~/instruction", "std_msgs/String that sets the instruction", live=False)
     action: str = param("~/action", "specprune_ros/Action out", live=False)
-    servo_twist: str = param("/servo_node/delta_twist_cmds", "geometry_msgs/TwistStamped out, for MoveIt Servo", live=False)
+    servo_twist: str = param(
+        "/servo_node/delta_twist_cmds", "geometry_msgs/TwistStamped out, for MoveIt Servo", live=False
+    )
     servo_node: str = param("/servo_node", "MoveIt Servo's node: its command type service and its status", live=False)
-    target_pose: str = param("/target_pose", "geometry_msgs/PoseStamped out, for a Cartesian impedance controller", live=False)
-    gripper_action: str = param("/franka_gripper/gripper_action", "control_msgs/action/GripperCommand server", live=False)
-    gripper: str = param("~/gripper", "std_msgs/Float64 out, gripper position on change, where no action server is used", unit="m", live=False)
+    target_pose: str = param(
+        "/target_pose", "geometry_msgs/PoseStamped out, for a Cartesian impedance controller", live=False
+    )
+    gripper_action: str = param(
+        "/franka_gripper/gripper_action", "control_msgs/action/GripperCommand server", live=False
+    )
+    gripper: str = param(
+        "~/gripper",
+        "std_msgs/Float64 out, gripper position on change, where no action server is used",
+        unit="m",
+        live=False,
+    )
     chunk: str = param("~/chunk", "specprune_ros/ActionChunk out", live=False)
     status: str = param("~/status", "specprune_ros/PruningStatus out", live=False)
-    debug_image: str = param("~/debug_image", "sensor_msgs/Image with the kept tokens of all views; below it one topic per view, e.g. ~/debug_image/wrist", live=False)
+    debug_image: str = param(
+        "~/debug_image",
+        "sensor_msgs/Image with the kept tokens of all views; below it one topic per view, e.g. ~/debug_image/wrist",
+        live=False,
+    )
 
 
 @dataclass(frozen=True)
 class Robot:
     """Names and frames of the arm."""
 
-    state_source: str = param("ee_pose", "Where end-effector pose and motion come from: a pose topic, TF at the stamps of the images, or joint states and the robot description", choices=("ee_pose", "tf", "joints"), live=False)
+    state_source: str = param(
+        "ee_pose",
+        "Where end-effector pose and motion come from: a pose topic, TF at the stamps of the images, or joint states and the robot description",
+        choices=("ee_pose", "tf", "joints"),
+        live=False,
+    )
     base_frame: str = param("fr3_link0", "Frame of poses and actions", live=False)
     ee_frame: str = param("fr3_hand_tcp", "End-effector frame, for tf and joints", live=False)
-    finger_joints: tuple = param(("fr3_finger_joint1", "fr3_finger_joint2"), "Left and right gripper joint; twice the same where one is measured", live=False)
+    finger_joints: tuple = param(
+        ("fr3_finger_joint1", "fr3_finger_joint2"),
+        "Left and right gripper joint; twice the same where one is measured",
+        live=False,
+    )
 
 
 @dataclass(frozen=True)
 class Policy:
     """Which policy runs and how."""
 
-    checkpoint: str = param("", "Folder or Hugging Face hub id of an OpenVLA-OFT style checkpoint; empty: the bundled policy", live=False)
+    checkpoint: str = param(
+        "", "Folder or Hugging Face hub id of an OpenVLA-OFT style checkpoint; empty: the bundled policy", live=False
+    )
     device: str = param("auto", "Where the model runs", choices=("auto", "cpu", "cuda"), live=False)
-    dtype: str = param("auto", "Arithmetic of the model; auto: bf16 where the machine is fast at it", choices=("auto", "bf16", "fp32"), live=False)
-    engine: str = param("auto", "How passes run; auto: captured CUDA graphs on a GPU, eager elsewhere", choices=("auto", "eager", "graph"), live=False)
+    dtype: str = param(
+        "auto",
+        "Arithmetic of the model; auto: bf16 where the machine is fast at it",
+        choices=("auto", "bf16", "fp32"),
+        live=False,
+    )
+    engine: str = param(
+        "auto",
+        "How passes run; auto: captured CUDA graphs on a GPU, eager elsewhere",
+        choices=("auto", "eager", "graph"),
+        live=False,
+    )
     unnorm_key: str = param("", "Dataset in dataset_statistics.json to normalise with; empty: the only one", live=False)
-    views: int = param(0, "Cameras the policy was trained with; 0: as the checkpoint says, else 2", bounds=(0, 8), live=False)
-    proprio: str = param("auto", "Whether the policy takes a proprio token; auto: as the checkpoint's files say", choices=("auto", "on", "off"), live=False)
-    center_crop: str = param("auto", "Crop to the middle 90 % of the area; auto: as the checkpoint says, else on", choices=("auto", "on", "off"), live=False)
+    views: int = param(
+        0, "Cameras the policy was trained with; 0: as the checkpoint says, else 2", bounds=(0, 8), live=False
+    )
+    proprio: str = param(
+        "auto",
+        "Whether the policy takes a proprio token; auto: as the checkpoint's files say",
+        choices=("auto", "on", "off"),
+        live=False,
+    )
+    center_crop: str = param(
+        "auto",
+        "Crop to the middle 90 % of the area; auto: as the checkpoint says, else on",
+        choices=("auto", "on", "off"),
+        live=False,
+    )
     chunk_steps: int = param(0, "Actions in a chunk; 0: as the checkpoint says, else 8", bounds=(0, 256), live=False)
-    normalisation: str = param("auto", "Bounds of actions and proprio: q01..q99 or min..max; auto: as the checkpoint says, else quantiles", choices=("auto", "quantiles", "min_max"), live=False)
+    normalisation: str = param(
+        "auto",
+        "Bounds of actions and proprio: q01..q99 or min..max; auto: as the checkpoint says, else quantiles",
+        choices=("auto", "quantiles", "min_max"),
+        live=False,
+    )
     compile: bool = param(False, "torch.compile the stages (slower start)", live=False)
-    threads: int = param(0, "CPU threads of the model; 0: half of the cores, the rest is for control, DDS and drivers", bounds=(0, 256), live=False)
+    threads: int = param(
+        0,
+        "CPU threads of the model; 0: half of the cores, the rest is for control, DDS and drivers",
+        bounds=(0, 256),
+        live=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -269,7 +453,9 @@ class Config:
 
     instruction: str = param("", "What the robot should do; empty: wait for the topic")
     debug_image: bool = param(True, "Publish debug images, each only while somebody subscribes to it")
-    auto_activate: bool = param(True, "Configure and activate without being asked; false: wait for a lifecycle manager", live=False)
+    auto_activate: bool = param(
+        True, "Configure and activate without being asked; false: wait for a lifecycle manager", live=False
+    )
     pruning: Pruning = field(default_factory=Pruning)
     control: Control = field(default_factory=Control)
     action: ActionScale = field(default_factory=ActionScale)

@@ -12,12 +12,14 @@ def multiply(a_xyzw, b_xyzw) -> np.ndarray:
     """The rotation b followed by the rotation a, (4,)."""
     ax, ay, az, aw = (float(v) for v in a_xyzw)
     bx, by, bz, bw = (float(v) for v in b_xyzw)
-    return np.array([
-        aw * bx + ax * bw + ay * bz - az * by,
-        aw * by - ax * bz + ay * bw + az * bx,
-        aw * bz + ax * by - ay * bx + az * bw,
-        aw * bw - ax * bx - ay * by - az * bz,
-    ])
+    return np.array(
+        [
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+            aw * bw - ax * bx - ay * by - az * bz,
+        ]
+    )
 
 
 def conjugate(q_xyzw) -> np.ndarray:

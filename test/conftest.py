@@ -1,5 +1,11 @@
-"""The tests run on the installed package, as only that holds the compiled messages, and on a ROS domain of their own."""
+"""What every test stands on: which package is tested, a ROS domain of its own, markers by folder.
 
+The package under test is the one that is installed: after `make venv` that is this folder's source with the compiled
+messages beside it, so an edit counts at once. A copied tree in which nothing is installed is tested all the same, apart
+from what needs the messages.
+"""
+
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -7,10 +13,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+TIERS = ("ros", "sim")
+"""Folders whose tests get a marker of the same name."""
 
-# `python -m pytest` puts the working directory first, and the source folder there would hide the installed package.
+# `python -m pytest` puts the working directory first; its folders launch/ and test/ would pass for packages.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 os.environ["PYTHONSAFEPATH"] = "1"  # the same for processes that tests start
+
+if importlib.util.find_spec("specprune_ros") is None:
+    sys.path.insert(0, str(ROOT))
+
+    sys.path.remove(str(ROOT))
 
 os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
 os.environ.setdefault("MUJOCO_GL", "egl")
@@ -21,10 +34,24 @@ os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))  # 1..101 nee
 @pytest.fixture(scope="module")
 def tiny_towers():
     """Vision towers small enough for a test, known by name as the published ones are: config.json stays as upstream ships it."""
+    from tiny_checkpoints import TINY_TOWERS
+
     from specprune_ros.model import towers
-    from specprune_ros.model.testing import TINY_TOWERS
 
     with pytest.MonkeyPatch.context() as patch:
         for name, dims in TINY_TOWERS.items():
             patch.setitem(towers.KNOWN_TOWERS, name, dims)
         yield
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        tier = Path(item.path).relative_to(ROOT / "test").parts[0]
+        if tier in TIERS:
+            item.add_marker(tier)
+
+
+def pytest_ignore_collect(collection_path):
+    """Without ROS there is nothing to collect of what needs it."""
+    needs_ros = (ROOT / "test" / "ros") in Path(collection_path).parents
+    return True if needs_ros and importlib.util.find_spec("rclpy") is None else None

@@ -98,7 +98,7 @@ environment() {
 }
 
 package() {
-    step "specprune_ros and its messages" pip install --no-deps --no-build-isolation .
+    step "specprune_ros and its messages" pip install --no-deps --no-build-isolation -e .
 }
 
 mkdir -p build

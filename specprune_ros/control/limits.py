@@ -136,7 +136,9 @@ LIMIT_NAMES = ("range", *(limit.__name__ for limit in LIMITS))
 def _shortened(wanted, longest_m, longest_rad, name, per, units) -> tuple[Displacement, str | None]:
     """Both parts no longer than allowed; the reason gives them divided by `per`, in `units`."""
     parts, reasons = [], []
-    for vector, longest, unit in zip((wanted.translation_m, wanted.rotation_rad), (longest_m, longest_rad), units, strict=True):
+    for vector, longest, unit in zip(
+        (wanted.translation_m, wanted.rotation_rad), (longest_m, longest_rad), units, strict=True
+    ):
         length = float(np.linalg.norm(vector))
         if length <= longest + _SLACK:
             parts.append(vector)

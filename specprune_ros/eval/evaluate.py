@@ -14,45 +14,20 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.table import Table
 
+from specprune_ros.bench.machine import machine, usable_cores
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.eval import stats
-from specprune_ros.eval.machine import machine, usable_cores
-from specprune_ros.eval.options import (
-    add_json,
-    add_parameters,
-    build_config,
-    changed_parameters,
-    natural,
-    positive,
-    weights_digest,
-    write_json,
-)
 from specprune_ros.eval.progress import progress
+from specprune_ros.eval.results import changed_parameters, weights_digest, write_json
 from specprune_ros.eval.rollout import Episode, run_episode
-from specprune_ros.eval.variants import VARIANTS, parse_names, variant
+from specprune_ros.eval.variants import VARIANTS, variant
 
 Job = tuple[str, int]
 """(mode, seed)"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--episodes", type=positive, default=50, help="seeds per mode (default: %(default)s)")
-    parser.add_argument("--seed0", type=natural, default=0, help="first seed (default: %(default)s)")
-    parser.add_argument("--modes", default=",".join(VARIANTS), help="comma-separated (default: %(default)s)")
-    parser.add_argument(
-        "--latency-steps",
-        type=natural,
-        default=1,
-        help="simulated inference latency in control periods (default: %(default)s)",
-    )
-    parser.add_argument("--workers", type=positive, default=1, help="processes that share the cores (default: 1)")
-    parser.add_argument("--restart", action="store_true", help="discard what --json FILE already holds")
-    add_json(parser)
-    add_parameters(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    config, names = build_config(args), parse_names(args.modes)
+def run(config: Config, names: Sequence[str], args: argparse.Namespace) -> int:
+    """Play the episodes that are missing, print the table and write the results. names: of VARIANTS."""
     seeds = list(range(args.seed0, args.seed0 + args.episodes))
     settings = {
         "latency_steps": args.latency_steps,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ..types import STAGES
+from specprune_ros.types import STAGES
 
 
 class Stopwatch:

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..model.decoder import Rope
-from ..model.vla import Plan
-from ..prune.budgets import schedule
-from ..prune.layout import Layout
-from .clock import EventClock, Stopwatch, clock_for
-from .passes import Inputs, Middle, Outputs, Passes
+from specprune_ros.infer.clock import EventClock, Stopwatch, clock_for
+from specprune_ros.infer.passes import Inputs, Middle, Outputs, Passes
+from specprune_ros.model.decoder import Rope
+from specprune_ros.model.vla import Plan
+from specprune_ros.prune.budgets import schedule
+from specprune_ros.prune.layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,9 @@ class GraphEngine:
         key, (inputs, layout, plan) = self._wanted.popitem(last=False)
         try:
             self._record(key, inputs, layout, plan)
-        except Exception as error:  # out of memory, an operation that cannot be recorded, a driver that does not know how
+        except (
+            Exception
+        ) as error:  # out of memory, an operation that cannot be recorded, a driver that does not know how
             self._failed[key] = str(error) or type(error).__name__
             if len(self._failed) >= MOST_FAILURES:
                 self._wanted.clear()
@@ -323,6 +325,8 @@ def make_engine(name: str, passes: Passes, device: torch.device) -> Engine:
         log.warning("policy.engine: 'graph' needs a CUDA device and the model is on %s; running op by op", device)
         return eager
     if "external" not in inspect.signature(torch.cuda.Event.__new__).parameters:
-        log.warning("policy.engine: captured graphs need torch 2.9 or newer, this is %s; running op by op", torch.__version__)
+        log.warning(
+            "policy.engine: captured graphs need torch 2.9 or newer, this is %s; running op by op", torch.__version__
+        )
         return eager
     return GraphEngine(eager, CudaCapture(device), lambda: EventClock(external=True))

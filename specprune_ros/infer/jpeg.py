@@ -12,7 +12,7 @@ free of TF32 and of the order of summation, and `floor` stands wherever libjpeg 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -139,7 +139,7 @@ def _padded(planes: Tensor, bottom: int, right: int, top: int = 0, left: int = 0
     return F.pad(planes, (left, right, top, bottom), mode="replicate")
 
 
-@lru_cache(maxsize=None)  # captured graphs hold on to these tensors
+@cache  # captured graphs hold on to these tensors
 def constants(device: torch.device) -> Constants:
     """The constants on `device`, made once: a CUDA graph may only capture the round trip after a first call."""
     with torch.inference_mode(False):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from ..config import Config, ConfigError
-from ..config import Policy as PolicySettings
-from ..model.checkpoint import load_checkpoint, open_checkpoint
-from ..model.hub import checkpoint_folder
-from .memory import keep_freed_memory
-from .policy import Policy
+from specprune_ros.config import Config, ConfigError
+from specprune_ros.config import Policy as PolicySettings
+from specprune_ros.infer.memory import keep_freed_memory
+from specprune_ros.infer.policy import Policy
+from specprune_ros.model.checkpoint import load_checkpoint, open_checkpoint
+from specprune_ros.model.hub import checkpoint_folder
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,9 @@ def load_policy(config: Config, progress=None) -> Policy:
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) // 2))
     source = settings.checkpoint or BUNDLED
     device = torch.device(_device(settings.device))
-    if device.type == "cuda" and (lack := lack_of_memory(needed_bytes(checkpoint_folder(source), settings, device), device)):
+    if device.type == "cuda" and (
+        lack := lack_of_memory(needed_bytes(checkpoint_folder(source), settings, device), device)
+    ):
         if settings.device == "cuda":
             raise ConfigError(f"policy.device: {lack}; free some, or use 'cpu'")
         log.warning("policy.device: %s; running on the CPU", lack)

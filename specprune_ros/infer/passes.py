@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..model.decoder import Rope
-from ..model.vla import History, Plan, Vla, reached
-from ..prune.frames import patch_similarity
-from ..prune.layout import Layout
-from .preprocess import to_compare, to_model
+from specprune_ros.infer.preprocess import to_compare, to_model
+from specprune_ros.model.decoder import Rope
+from specprune_ros.model.vla import History, Plan, Vla, reached
+from specprune_ros.prune.frames import patch_similarity
+from specprune_ros.prune.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import PRESETS, Config, Pruning
-from ..model.checkpoint import Checkpoint, CheckpointError
-from ..model.flops import inference_flop
-from ..model.vla import Plan
-from ..prune.budgets import budget, is_dense
-from ..prune.layout import Layout
-from ..prune.static import Source
-from ..types import (
+from specprune_ros.config import PRESETS, Config, Pruning
+from specprune_ros.infer.engine import make_engine
+from specprune_ros.infer.passes import Inputs, Outputs, Passes
+from specprune_ros.infer.preprocess import upload
+from specprune_ros.model.checkpoint import Checkpoint, CheckpointError
+from specprune_ros.model.flops import inference_flop
+from specprune_ros.model.vla import Plan
+from specprune_ros.prune.budgets import budget, is_dense
+from specprune_ros.prune.layout import Layout
+from specprune_ros.prune.static import Source
+from specprune_ros.types import (
     ACTION_DIMS,
     STAGES,
     ActionChunk,
@@ -29,9 +32,6 @@ from ..types import (
     PolicyMemory,
     PruningReport,
 )
-from .engine import make_engine
-from .passes import Inputs, Outputs, Passes
-from .preprocess import upload
 
 PRESET_LEVELS = tuple(values["pruning.aggressiveness"] for values in PRESETS.values())
 MOST_PROMPTS = 32
@@ -97,7 +97,9 @@ class Policy:
         spent_ms["preprocess"] += 1e3 * (uploaded - began)
         report = self._report(request, config.pruning, plan, inputs, outputs, bits, spent_ms)
         chunk = ActionChunk(request.chunk_id, observation.stamp_ns, actions, report.mode, observation.instruction)
-        return InferenceResult(chunk, report, PolicyMemory(outputs.salient, observation.instruction, observation.stamp_ns))
+        return InferenceResult(
+            chunk, report, PolicyMemory(outputs.salient, observation.instruction, observation.stamp_ns)
+        )
 
     @torch.inference_mode()
     def idle(self) -> bool:

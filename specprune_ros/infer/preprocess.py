@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.config import ModelConfig
-from ..types import BadInput
-from .jpeg import jpeg_round_trip
-from .resize import centre_crop, lanczos3
+from specprune_ros.infer.jpeg import jpeg_round_trip
+from specprune_ros.infer.resize import centre_crop, lanczos3
+from specprune_ros.model.config import ModelConfig
+from specprune_ros.types import BadInput
 
 Frames = tuple[Tensor, ...]
 """One (H, W, 3) uint8 RGB tensor per view; the cameras' sizes may differ."""

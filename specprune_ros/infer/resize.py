@@ -6,7 +6,7 @@ and openvla_oft.md state), in gathers and sums of few terms, so that neither TF3
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ def _combined(samples: Tensor, length: int) -> Tensor:
     return rows.view(length, *samples.shape[1:])
 
 
-@lru_cache(maxsize=None)  # captured graphs hold on to these tensors
+@cache  # captured graphs hold on to these tensors
 def lanczos_bags(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Input samples (target, taps) int64 and their weights (target, taps) float32 on `device`; made once per pair of sizes.
 
@@ -82,7 +82,7 @@ def _interpolated(pixels: Tensor, dim: int, length: int) -> Tensor:
     return near + (pixels.index_select(dim, high) - near) * share
 
 
-@lru_cache(maxsize=None)  # captured graphs hold on to these tensors
+@cache  # captured graphs hold on to these tensors
 def crop_samples(length: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For every output of the centre crop the samples below and above, (length,) int64, and the share of the upper, float32."""
     one, last = np.float32(1), np.float32(length - 1)

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.prompt import PromptEncoder
-from ..model.statistics import Statistics
-from ..sim.scene import COLOURS
-from .demos import PILOT_SEED0, Demos
-from .objectives import FAR_M, OFFSET_SCALE_M, PLACE_CENTRE_M, PLACE_SCALE_M, Batch
-from .recipe import Recipe
+from specprune_ros.learn.demos import PILOT_SEED0, Demos
+from specprune_ros.learn.objectives import FAR_M, OFFSET_SCALE_M, PLACE_CENTRE_M, PLACE_SCALE_M, Batch
+from specprune_ros.learn.recipe import Recipe
+from specprune_ros.model.prompt import PromptEncoder
+from specprune_ros.model.statistics import Statistics
+from specprune_ros.sim.scene import COLOURS
 
 HELD_OUT_EVERY = 25
 """Every so many episodes one is never seen by training."""

@@ -34,12 +34,23 @@ from specprune_ros.sim.env import CAMERAS, COLOURS, TabletopEnv
 from specprune_ros.sim.expert import expert_action
 
 #: Seeds below are for evaluation only; demonstrations start above.
-EVALUATION_SEEDS = range(0, 10_000)
+EVALUATION_SEEDS = range(10_000)
 TRAINING_SEED0 = 100_000
 APPROACH_SEED0, SCATTER_SEED0, PILOT_SEED0 = 200_000, 300_000, 400_000  # short recordings, and those a policy flew
 HORIZON = 8
 EXTRA_STEPS = 6  # recorded after success, so that holding the cube up is shown too
-PER_STEP = ("jpeg_ends", "proprio", "action", "executed", "chunk", "cover", "target", "target_offset_m", "cube_present", "cube_positions_m")
+PER_STEP = (
+    "jpeg_ends",
+    "proprio",
+    "action",
+    "executed",
+    "chunk",
+    "cover",
+    "target",
+    "target_offset_m",
+    "cube_present",
+    "cube_positions_m",
+)
 PER_EPISODE = ("episode_ends", "seeds", "success")
 
 _env: TabletopEnv | None = None  # one per worker process
@@ -75,10 +86,12 @@ class PushNoise:
         rng = self._rng
         if not self._push_left and rng.random() < 0.07:
             self._push_left = int(rng.integers(2, 7))
-            self._push = np.concatenate([
-                _direction(rng) * np.exp(rng.uniform(np.log(0.05), np.log(0.6))),
-                _direction(rng) * rng.uniform(0.0, 0.12),
-            ])
+            self._push = np.concatenate(
+                [
+                    _direction(rng) * np.exp(rng.uniform(np.log(0.05), np.log(0.6))),
+                    _direction(rng) * rng.uniform(0.0, 0.12),
+                ]
+            )
         if not self._flip_left and rng.random() < 0.012:
             self._flip_left = int(rng.integers(2, 6))
 
@@ -101,12 +114,17 @@ def record(
     Files that exist are kept, so an interrupted recording continues where it stopped. ValueError for seeds kept for evaluation.
     """
     if seed0 in EVALUATION_SEEDS:
-        raise ValueError(f"seed0 {seed0} is among the evaluation seeds 0..{EVALUATION_SEEDS[-1]}; start at {TRAINING_SEED0} or above")
+        raise ValueError(
+            f"seed0 {seed0} is among the evaluation seeds 0..{EVALUATION_SEEDS[-1]}; start at {TRAINING_SEED0} or above"
+        )
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     starts = range(seed0, seed0 + episodes, per_file)
     counts = [min(per_file, seed0 + episodes - start) for start in starts]
-    tasks = [(out / f"demos_{start}_{n}.npz", start, n, max_steps, scattered, pilot) for start, n in zip(starts, counts, strict=True)]
+    tasks = [
+        (out / f"demos_{start}_{n}.npz", start, n, max_steps, scattered, pilot)
+        for start, n in zip(starts, counts, strict=True)
+    ]
     todo = [task for task in tasks if not task[0].exists()]
     began, done, steps, good = time.monotonic(), 0, 0, 0
     with multiprocessing.get_context("spawn").Pool(min(workers, max(1, len(todo)))) as pool:
@@ -114,12 +132,16 @@ def record(
             done, steps, good = done + count, steps + file_steps, good + successes
             left = sum(n for _, _, n, *_ in todo) - done
             rate = done / (time.monotonic() - began)
-            print(f"{done} episodes, {steps} steps, success {good / done:.3f}, {60 * rate:.1f} episodes/min, {left / rate / 60:.1f} min left",
-                  flush=True)
+            print(
+                f"{done} episodes, {steps} steps, success {good / done:.3f}, {60 * rate:.1f} episodes/min, {left / rate / 60:.1f} min left",
+                flush=True,
+            )
     return [path for path, *_ in tasks]
 
 
-def record_episode(env: TabletopEnv, seed: int, max_steps: int | None = None, scattered: bool = False, pilot: str | None = None) -> dict:
+def record_episode(
+    env: TabletopEnv, seed: int, max_steps: int | None = None, scattered: bool = False, pilot: str | None = None
+) -> dict:
     """One demonstration, or its first ``max_steps`` steps, as arrays with a leading step axis, as in the file, except ``jpegs``: a list of (bytes, bytes)."""
     env.reset(seed, scattered)
     fly = _pilot(pilot, env) if pilot else PushNoise(np.random.default_rng([seed, 1]))

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..model.config import ModelConfig
-from ..model.decoder import Rope
-from ..model.vla import Vla
-from ..prune.layout import Layout
-from ..prune.scores import task_attention
+from specprune_ros.model.config import ModelConfig
+from specprune_ros.model.decoder import Rope
+from specprune_ros.model.vla import Vla
+from specprune_ros.prune.layout import Layout
+from specprune_ros.prune.scores import task_attention
 
 PLACE_CENTRE_M = (0.525, 0.0, 0.05)
 PLACE_SCALE_M = 0.15
@@ -120,7 +120,16 @@ def policy_loss(model: Vla, aux: Auxiliary, layout: Layout, batch: Batch, subset
     }
 
 
-WEIGHTS = {"cover": 1.0, "place": 1.0, "action": 1.0, "named": 0.5, "offset": 0.5, "task_offset": 0.25, "grounding": 0.2, "far": 0.0}
+WEIGHTS = {
+    "cover": 1.0,
+    "place": 1.0,
+    "action": 1.0,
+    "named": 0.5,
+    "offset": 0.5,
+    "task_offset": 0.25,
+    "grounding": 0.2,
+    "far": 0.0,
+}
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:

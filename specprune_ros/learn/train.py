@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.checkpoint import save_checkpoint
-from ..model.config import model_config
-from ..model.prompt import PromptEncoder
-from ..model.small import POLICY_CONFIG, tokenizer_json
-from ..model.statistics import Statistics, bounds_of
-from ..model.vla import Vla
-from ..prune.layout import Layout
-from .dataset import Dataset, FeatureCache, image_floats, statistics_of
-from .objectives import Auxiliary, choose_subset, policy_loss, total, vision_loss
-from .recipe import Recipe
+from specprune_ros.learn.dataset import Dataset, FeatureCache, image_floats, statistics_of
+from specprune_ros.learn.objectives import Auxiliary, choose_subset, policy_loss, total, vision_loss
+from specprune_ros.learn.recipe import Recipe
+from specprune_ros.model.checkpoint import save_checkpoint
+from specprune_ros.model.config import model_config
+from specprune_ros.model.prompt import PromptEncoder
+from specprune_ros.model.small import POLICY_CONFIG, tokenizer_json
+from specprune_ros.model.statistics import Statistics, bounds_of
+from specprune_ros.model.vla import Vla
+from specprune_ros.prune.layout import Layout
 
 STATISTICS_KEY = "specprune_tabletop"
 STAGES = ("vision", "subset", "piloted", "full")
@@ -169,9 +169,11 @@ class Trainer:
     def _trained(self) -> list:
         """Parameters of this stage: the towers in the first, everything else afterwards."""
         vision = self.stage == "vision"
-        modules = [self.model.vision_backbone] if vision else [
-            m for name, m in self.model.named_children() if name != "vision_backbone"
-        ]
+        modules = (
+            [self.model.vision_backbone]
+            if vision
+            else [m for name, m in self.model.named_children() if name != "vision_backbone"]
+        )
         return [p for module in (*modules, self.aux) for p in module.parameters()]
 
     def _optimizer(self):

@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ..config import Policy as Settings
-from .checksums import CHECKSUMS, verify_checksums, write_checksums
-from .config import ModelConfig, model_config
-from .errors import CheckpointError
-from .hub import checkpoint_folder, checkpoint_name
-from .names import Piece, never_read, pieces, split
-from .prompt import PromptEncoder
-from .statistics import Statistics, read_statistics
-from .stored import FLOATS, INDEX, PARTS, Stored, read_json
-from .vla import Vla
+from specprune_ros.config import Policy as Settings
+from specprune_ros.model.checksums import CHECKSUMS, verify_checksums, write_checksums
+from specprune_ros.model.config import ModelConfig, model_config
+from specprune_ros.model.errors import CheckpointError
+from specprune_ros.model.hub import checkpoint_folder, checkpoint_name
+from specprune_ros.model.names import Piece, never_read, pieces, split
+from specprune_ros.model.prompt import PromptEncoder
+from specprune_ros.model.statistics import Statistics, read_statistics
+from specprune_ros.model.stored import FLOATS, INDEX, PARTS, Stored, read_json
+from specprune_ros.model.vla import Vla
 
 __all__ = [
     "CHECKSUMS",
@@ -119,7 +119,7 @@ def save_checkpoint(
         else:
             body[name] = tensor
     save_file(body, folder / SHARD, metadata={"format": "pt"})
-    index = {"metadata": {}, "weight_map": {name: SHARD for name in sorted(body)}}
+    index = {"metadata": {}, "weight_map": dict.fromkeys(sorted(body), SHARD)}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
     for part, tensors in parts.items():
         if tensors:

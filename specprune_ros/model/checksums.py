@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import CheckpointError
+from specprune_ros.model.errors import CheckpointError
 
 CHECKSUMS = "SHA256SUMS"
 SUFFIXES = (".safetensors", ".pt", ".json")

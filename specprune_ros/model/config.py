@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import Policy as Settings
-from .towers import TowerConfig, read_towers
+from specprune_ros.config import Policy as Settings
+from specprune_ros.model.towers import TowerConfig, read_towers
 
 LLAMA_DEFAULTS = {
     "hidden_size": 4096,

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import attend
-from .config import DecoderConfig
+from specprune_ros.model.attention import attend
+from specprune_ros.model.config import DecoderConfig
 
 
 @dataclass(frozen=True)

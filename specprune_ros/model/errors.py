@@ -1,6 +1,6 @@
 """What goes wrong with checkpoints."""
 
-from ..types import BadInput
+from specprune_ros.types import BadInput
 
 
 class CheckpointError(BadInput):

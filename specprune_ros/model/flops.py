@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .config import DecoderConfig, ModelConfig
-from .towers import TowerConfig
+from specprune_ros.model.config import DecoderConfig, ModelConfig
+from specprune_ros.model.towers import TowerConfig
 
 
 @dataclass(frozen=True)

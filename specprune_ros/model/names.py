@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .config import ModelConfig
+from specprune_ros.model.config import ModelConfig
 
 OUTER = {
     "decoder.embed_tokens.weight": "language_model.model.embed_tokens.weight",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..types import BadInput
-from .config import ModelConfig
-from .errors import CheckpointError
+from specprune_ros.model.config import ModelConfig
+from specprune_ros.model.errors import CheckpointError
+from specprune_ros.types import BadInput
 
 BEFORE, AFTER = "In: What action should the robot take to ", "?\nOut:"
 

@@ -36,10 +36,38 @@ POLICY_CONFIG = {
 }
 """The bundled policy's `config.json`: the 7B model's architecture with small numbers."""
 
-WORDS = (
-    "<unk> <s> </s> In : What action should the robot take to ? Out pick up cube put on plate "
-    "red green blue yellow purple cyan orange white black grey"
-).split()
+WORDS = [
+    "<unk>",
+    "<s>",
+    "</s>",
+    "In",
+    ":",
+    "What",
+    "action",
+    "should",
+    "the",
+    "robot",
+    "take",
+    "to",
+    "?",
+    "Out",
+    "pick",
+    "up",
+    "cube",
+    "put",
+    "on",
+    "plate",
+    "red",
+    "green",
+    "blue",
+    "yellow",
+    "purple",
+    "cyan",
+    "orange",
+    "white",
+    "black",
+    "grey",
+]
 
 
 def tokenizer_json() -> str:
@@ -49,5 +77,7 @@ def tokenizer_json() -> str:
     vocabulary = {word: index for index, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
+    )
     return json.dumps(json.loads(tokenizer.to_str()), indent=1) + "\n"

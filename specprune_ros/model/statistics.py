@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import CheckpointError
-from .stored import read_json
+from specprune_ros.model.errors import CheckpointError
+from specprune_ros.model.stored import read_json
 
 EPS = 1e-8
 ENDS = {"quantiles": ("q01", "q99"), "min_max": ("min", "max")}

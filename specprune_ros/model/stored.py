@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .config import PartDims
-from .errors import CheckpointError
+from specprune_ros.model.config import PartDims
+from specprune_ros.model.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
 PARTS = ("action_head", "proprio_projector")
@@ -160,7 +160,7 @@ def _check_shard_names(folder: Path, present: set[str], index: Mapping[str, str]
 
 def _headers(path: Path) -> Iterator[Entry]:
     with _safe(path) as file:
-        for key in file.keys():
+        for key in file.keys():  # noqa: SIM118
             part = file.get_slice(key)
             shape, dtype = tuple(part.get_shape()), part.get_dtype()
             size = int(re.search(r"\d+", dtype)[0]) if dtype != "BOOL" else 8

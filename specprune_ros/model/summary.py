@@ -6,12 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..config import Policy as Settings
-from .checkpoint import Opened, open_checkpoint
-from .checksums import CHECKSUMS
-from .config import ModelConfig
-from .hub import checkpoint_name
-from .statistics import statistics_table
+from specprune_ros.config import Policy as Settings
+from specprune_ros.model.checkpoint import Opened, open_checkpoint
+from specprune_ros.model.checksums import CHECKSUMS
+from specprune_ros.model.config import ModelConfig
+from specprune_ros.model.hub import checkpoint_name
+from specprune_ros.model.statistics import statistics_table
 
 
 def describe(folder: Path, settings: Settings | None = None) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import Checkpoint
-from .config import ModelConfig, model_config
-from .prompt import Prompt
-from .statistics import Statistics, bounds_of
-from .vla import Vla
+from specprune_ros.model.checkpoint import Checkpoint
+from specprune_ros.model.config import ModelConfig, model_config
+from specprune_ros.model.prompt import Prompt
+from specprune_ros.model.statistics import Statistics, bounds_of
+from specprune_ros.model.vla import Vla
 
 OPENVLA_7B = {
     "model_type": "openvla",

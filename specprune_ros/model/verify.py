@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from ..config import Policy as Settings
-from ..types import BadInput
-from .checkpoint import Opened, Progress, open_checkpoint
-from .checksums import CHECKSUMS, verify_checksums
-from .errors import CheckpointError
-from .prompt import PromptEncoder
-from .statistics import read_statistics, statistics_table
+from specprune_ros.config import Policy as Settings
+from specprune_ros.model.checkpoint import Opened, Progress, open_checkpoint
+from specprune_ros.model.checksums import CHECKSUMS, verify_checksums
+from specprune_ros.model.errors import CheckpointError
+from specprune_ros.model.prompt import PromptEncoder
+from specprune_ros.model.statistics import read_statistics, statistics_table
+from specprune_ros.types import BadInput
 
 
 @dataclass(frozen=True)

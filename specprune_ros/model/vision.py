@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import attend
-from .config import ModelConfig, TowerConfig
+from specprune_ros.model.attention import attend
+from specprune_ros.model.config import ModelConfig, TowerConfig
 
 NORM_EPS = 1e-6
 

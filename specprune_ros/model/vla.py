@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import Dynamic, Static
-from ..prune.budgets import Budget, schedule
-from ..prune.dynamic import Importance
-from ..prune.layout import Layout
-from ..prune.scores import task_attention, visual_score
-from ..prune.static import Source, select_static
-from .config import ModelConfig
-from .decoder import Decoder, Rope, rope_table
-from .vision import Projector, VisionBackbone
+from specprune_ros.config import Dynamic, Static
+from specprune_ros.model.config import ModelConfig
+from specprune_ros.model.decoder import Decoder, Rope, rope_table
+from specprune_ros.model.vision import Projector, VisionBackbone
+from specprune_ros.prune.budgets import Budget, schedule
+from specprune_ros.prune.dynamic import Importance
+from specprune_ros.prune.layout import Layout
+from specprune_ros.prune.scores import task_attention, visual_score
+from specprune_ros.prune.static import Source, select_static
 
 HEAD_NORM_EPS = 1e-5
 RESIDUAL_BLOCKS = 2
@@ -147,7 +147,9 @@ class Vla(nn.Module):
         """(B, placeholders, width) decoder states -> (B, steps, dims) normalised actions."""
         return self.action_head(self.decoder.norm(states))
 
-    def decode(self, x: Tensor, rope: Rope, layout: Layout, plan: Plan, history: History, timer=None) -> tuple[Tensor, Trace]:
+    def decode(
+        self, x: Tensor, rope: Rope, layout: Layout, plan: Plan, history: History, timer=None
+    ) -> tuple[Tensor, Trace]:
         """All decoder layers; visual tokens leave on the way as `plan` says.
 
         x: (1, L, width). Returns the states of the readout rows (1, placeholders, width) before the final norm, and the trace.
@@ -155,9 +157,7 @@ class Vla(nn.Module):
         x, scores = self.prefix(x, rope, layout, plan.scored, timer)
         return self.suffix(x, rope, layout, plan, history, scores, timer)
 
-    def prefix(
-        self, x: Tensor, rope: Rope, layout: Layout, scored: bool, timer=None
-    ) -> tuple[Tensor, Tensor | None]:
+    def prefix(self, x: Tensor, rope: Rope, layout: Layout, scored: bool, timer=None) -> tuple[Tensor, Tensor | None]:
         """The layers before static pruning, on all tokens: the same whatever is kept afterwards.
 
         Returns x (1, L, width) and, when `scored`, eq. 1's scores of these layers (layers, V, N) float32.
@@ -273,5 +273,9 @@ class _Pass:
 def reached(trace: Trace, layout: Layout) -> Tensor:
     """(V * N,) uint8: `Source` bits of every visual token, with how far it came."""
     nothing = torch.zeros(layout.visual, dtype=torch.uint8, device=trace.kept.device)
-    bits = nothing.index_fill(0, trace.static, int(Source.AFTER_STATIC)) if trace.sources is None else trace.sources.flatten()
+    bits = (
+        nothing.index_fill(0, trace.static, int(Source.AFTER_STATIC))
+        if trace.sources is None
+        else trace.sources.flatten()
+    )
     return bits | nothing.index_fill(0, trace.kept, int(Source.LAST_LAYER))

@@ -6,10 +6,10 @@ Counts are configuration, indices are data: nothing here looks at a tensor.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
-from ..config import Pruning
-from ..types import Mode
+from specprune_ros.config import Pruning
+from specprune_ros.types import Mode
 
 PAPER_DEPTH = 32
 STATIC_LAYER = 2
@@ -45,7 +45,7 @@ class Schedule:
     reuse: tuple[int, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def schedule(depth: int) -> Schedule:
     """The paper's layers scaled to `depth`; every dynamic prune comes after the static one and before the last layer."""
     static = min(STATIC_LAYER, depth - 1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from ..config import Dynamic
-from .scores import mean_entropy
+from specprune_ros.config import Dynamic
+from specprune_ros.prune.scores import mean_entropy
 
 EPS = 1e-6
 
@@ -19,7 +19,7 @@ def rank_weight(score: Tensor, slope: float) -> Tensor:
     return torch.empty_like(score).scatter_(0, order, _by_rank(score.numel(), slope, score.device))
 
 
-@lru_cache(maxsize=None)  # captured graphs hold on to these tensors, which must therefore never be dropped
+@cache  # captured graphs hold on to these tensors, which must therefore never be dropped
 def _by_rank(count: int, slope: float, device: torch.device) -> Tensor:
     """The weights of ranks 0 .. count - 1, which depend on nothing else: (count,) float32."""
     weight = torch.sigmoid(-slope * torch.arange(count, dtype=torch.float32, device=device))

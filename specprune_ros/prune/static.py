@@ -7,7 +7,7 @@ from enum import IntFlag
 import torch
 from torch import Tensor
 
-from .budgets import Budget
+from specprune_ros.prune.budgets import Budget
 
 
 class Source(IntFlag):

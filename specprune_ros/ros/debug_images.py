@@ -11,7 +11,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from specprune_ros.config import Topics
-from specprune_ros.eval.overlay import camera_overlay, overlay
+from specprune_ros.draw.overlay import camera_overlay, overlay
 from specprune_ros.observe.inputs import view_names
 from specprune_ros.ros import convert, qos
 from specprune_ros.types import Observation, PruningReport

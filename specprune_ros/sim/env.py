@@ -60,7 +60,11 @@ class TabletopEnv:
         self._finger = np.array([self._model.joint(name).qposadr[0] for name in panda.FINGER_JOINTS])
         self._cube_q = [self._model.joint(f"cube{i}").qposadr[0] for i in range(scene.CUBES)]
         self._cube_geom = [self._model.geom(f"cube{i}").id for i in range(scene.CUBES)]
-        self._light = (self._model.light_diffuse.copy(), self._model.light_dir.copy(), self._model.vis.headlight.ambient.copy())
+        self._light = (
+            self._model.light_diffuse.copy(),
+            self._model.light_dir.copy(),
+            self._model.vis.headlight.ambient.copy(),
+        )
         self._controller = OperationalSpaceController(self._model, self._data, POSTURE_RAD)
         self._colours: tuple = ()
         self._target = ""
@@ -145,7 +149,9 @@ class TabletopEnv:
     def render_cover(self, camera: str, patch: int = 14) -> np.ndarray:
         """(patches, 6) uint8: the share (0..255) of each ``patch`` x ``patch`` square, row by row, that each colour's cube covers."""
         if self.image_size % patch:
-            raise ValueError(f"patch {patch} does not divide the image size {self.image_size}; use one of its divisors, e.g. 14 for 224")
+            raise ValueError(
+                f"patch {patch} does not divide the image size {self.image_size}; use one of its divisors, e.g. 14 for 224"
+            )
         renderer = self._renderer_for(camera)
         renderer.enable_segmentation_rendering()
         geoms = renderer.render()[:, :, 0]
@@ -196,7 +202,15 @@ class TabletopEnv:
         yaws = rng.uniform(-CUBE_YAW_RAD, CUBE_YAW_RAD, count)
         for i, (x, y) in enumerate(_spread_points(rng, count)):
             address = self._cube_q[i]
-            self._data.qpos[address : address + 7] = (x, y, scene.CUBE_HALF_M, np.cos(yaws[i] / 2), 0, 0, np.sin(yaws[i] / 2))
+            self._data.qpos[address : address + 7] = (
+                x,
+                y,
+                scene.CUBE_HALF_M,
+                np.cos(yaws[i] / 2),
+                0,
+                0,
+                np.sin(yaws[i] / 2),
+            )
         for i, geom in enumerate(self._cube_geom):  # a cube not in use stays behind the robot, unseen
             self._model.geom_rgba[geom] = scene.RGBA[self._colours[i]] if i < count else (0, 0, 0, 0)
 
@@ -240,7 +254,9 @@ class TabletopEnv:
             mujoco.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], site)
             arm = jacobian[:, dofs]
             self._data.qpos[dofs] += arm.T @ np.linalg.solve(arm @ arm.T + 1e-5 * np.eye(6), error)
-        raise RuntimeError(f"no joint angles reach {np.round(position, 3).tolist()}; the error left is {error.round(5).tolist()}")
+        raise RuntimeError(
+            f"no joint angles reach {np.round(position, 3).tolist()}; the error left is {error.round(5).tolist()}"
+        )
 
 
 def _spread_points(rng, count: int) -> np.ndarray:

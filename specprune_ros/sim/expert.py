@@ -41,7 +41,9 @@ def expert_action(state) -> np.ndarray:
     if between and low and distance < ALIGNED_M and np.abs(turn).max() < ALIGNED_RAD:
         return _action(np.zeros(3), turn, gripper=0.0, speed=NEAR)
     if finger < OPEN_M:
-        return _action(np.array([0.0, 0.0, max(0.0, 0.02 - 0.2 * max(0.0, state.ee_position_m[2] - 0.05))]), turn, 1.0, NEAR)
+        return _action(
+            np.array([0.0, 0.0, max(0.0, 0.02 - 0.2 * max(0.0, state.ee_position_m[2] - 0.05))]), turn, 1.0, NEAR
+        )
     return _approach(state, offset, distance, turn)
 
 

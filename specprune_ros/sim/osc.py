@@ -81,7 +81,9 @@ class OperationalSpaceController:
         quaternion = checked("quaternion", quaternion_xyzw, 4, "give x, y, z, w of a unit quaternion")
         norm = np.linalg.norm(quaternion)
         if not 0.99 < norm < 1.01:
-            raise ValueError(f"quaternion {quaternion.tolist()} has length {norm:.4f}; give a unit quaternion (x, y, z, w)")
+            raise ValueError(
+                f"quaternion {quaternion.tolist()} has length {norm:.4f}; give a unit quaternion (x, y, z, w)"
+            )
         position, current = self._target
         step = rotation.limited(position_m - position, ACTION_SCALE[0])
         turn = rotation.limited(rotation.difference(quaternion / norm, current), ACTION_SCALE[3])
@@ -101,7 +103,10 @@ class OperationalSpaceController:
         velocity = np.concatenate([linear, angular]) / PERIOD_S
         for i in range(1, self._substeps + 1):
             part = i / self._substeps
-            self._target = (start_position + part * linear, rotation.multiply(rotation.from_rotvec(part * angular), start_quaternion))
+            self._target = (
+                start_position + part * linear,
+                rotation.multiply(rotation.from_rotvec(part * angular), start_quaternion),
+            )
             mujoco.mj_step1(self._model, self._data)
             self._data.ctrl[self._arm] = np.clip(self._torque(velocity), self._limits[:, 0], self._limits[:, 1])
             self._data.ctrl[self._fingers] = self._next_finger_target()

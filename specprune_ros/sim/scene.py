@@ -42,7 +42,8 @@ def scene_mjcf(image_size: int) -> str:
     )
     motors = "".join(
         f'<motor name="{link.joint.name}" joint="{link.joint.name}" ctrlrange="{-link.joint.effort} {link.joint.effort}"/>'
-        for link in panda.LINKS if link.joint and link.joint.name in panda.ARM_JOINTS
+        for link in panda.LINKS
+        if link.joint and link.joint.name in panda.ARM_JOINTS
     )
     fingers = "".join(
         f'<position name="{name}" joint="{name}" kp="1500" forcerange="-30 30" ctrlrange="0 {panda.FINGER_OPEN_M}"/>'

@@ -1,0 +1,1 @@
+"""Latency, jitter and what the hardware allows: the measurements behind `specprune bench`."""

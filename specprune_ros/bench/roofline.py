@@ -1,0 +1,98 @@
+"""The hardware limit: no version of an inference runs much faster than its floor on the card it was measured on.
+
+floor = sum over the matrix products of max(FLOP / rate, bytes / bandwidth): every number read or written once, everything
+element-wise fused away, no launch gaps. Two rates, both measured here:
+- the card's best rate over large and real products: the strict floor, which the targets are judged by;
+- the rate of the library's own product at each real shape: what one call per product reaches (`floor_shapes_ms`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+
+from specprune_ros.bench.gpu import seconds_of
+from specprune_ros.model.flops import Product
+
+PEAK_SIZES = {"cuda": (4096, 8192), "cpu": (256, 512)}
+COPY_BYTES = {"cuda": 2**30, "cpu": 2**25}
+ROTATED_BYTES = {"cuda": 2**28, "cpu": 2**20}
+"""Weights of one timed shape in all: more than any cache, so that they stream from memory as in the model."""
+
+BUDGET_S = {"cuda": 0.004, "cpu": 0.001}
+"""Time for one trial of one shape; the best of TRIALS counts."""
+
+TRIALS = 3
+SMALLEST_FLOP = {"cuda": 1e9, "cpu": 0.0}
+"""Smaller products end before the next launch arrives: their measured time would be the launch, not the product."""
+
+Shape = tuple[int, int, int]
+
+
+@dataclass
+class Rates:
+    """What this device reaches. flops: best rate of a product [FLOP/s]; bandwidth: copy, bytes read plus written [B/s];
+    shapes: (m, n, k) -> [FLOP/s]; itemsize: bytes of a number."""
+
+    flops: float
+    bandwidth: float
+    itemsize: int
+    shapes: dict[Shape, float] = field(default_factory=dict)
+
+    def floor_s(self, products: Iterable[Product], by_shape: bool = False) -> float:
+        """The roofline floor of these products [s]."""
+        return sum(self._product_s(product, by_shape) for product in products)
+
+    def _product_s(self, product: Product, by_shape: bool) -> float:
+        rate = self.shapes.get(shape_of(product), self.flops) if by_shape and product.kind == "gemm" else self.flops
+        return max(product.flop / rate, product.moved * self.itemsize / self.bandwidth)
+
+    def stages_ms(self, products: Iterable[Product]) -> dict[str, float]:
+        """The floor, stage by stage [ms]."""
+        stages: dict[str, float] = {}
+        for product in products:
+            stages[product.stage] = stages.get(product.stage, 0.0) + 1e3 * self._product_s(product, by_shape=False)
+        return stages
+
+
+def shape_of(product: Product) -> Shape:
+    return product.m, product.n, product.k
+
+
+@torch.inference_mode()
+def measure_rates(device: torch.device, dtype: torch.dtype, products: Iterable[Product]) -> Rates:
+    """Copy bandwidth, the rate at every real shape, and the best rate of all."""
+    shapes = {shape_of(p) for p in products if p.kind == "gemm" and p.flop / p.count >= SMALLEST_FLOP[device.type]}
+    large = [(size, size, size) for size in PEAK_SIZES[device.type]]
+    flops = {shape: _gemm_rate(shape, device, dtype) for shape in [*large, *sorted(shapes)]}
+    real = {shape: flops[shape] for shape in shapes}
+    return Rates(max(flops.values()), _copy_bandwidth(device), dtype.itemsize, real)
+
+
+def _gemm_rate(shape: Shape, device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a linear layer on random data, weights taken in turn from more memory than caches hold."""
+    m, n, k = shape
+    copies = min(16, -(-ROTATED_BYTES[device.type] // (n * k * dtype.itemsize)))
+    weights = [torch.empty(n, k, device=device, dtype=dtype).normal_() for _ in range(copies)]
+    x = torch.empty(m, k, device=device, dtype=dtype).normal_()
+    turn = iter(range(1 << 62))
+
+    def product():
+        torch.nn.functional.linear(x, weights[next(turn) % copies])
+
+    return 2.0 * m * n * k / _best_s(product, device)
+
+
+def _copy_bandwidth(device: torch.device) -> float:
+    source = torch.empty(COPY_BYTES[device.type], device=device, dtype=torch.uint8).random_(0, 255)
+    target = torch.empty_like(source)
+    return 2.0 * source.numel() / _best_s(lambda: target.copy_(source), device)
+
+
+def _best_s(work, device: torch.device) -> float:
+    once = seconds_of(work, device, 1)  # also loads the kernel
+    once = min(once, seconds_of(work, device, 1))
+    repeats = max(1, min(200, int(BUDGET_S[device.type] / max(once, 1e-7))))
+    return min(once, *(seconds_of(work, device, repeats) for _ in range(TRIALS)))

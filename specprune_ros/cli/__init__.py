@@ -1,0 +1,1 @@
+"""The `specprune` command: one file a subcommand, and the options that they share."""

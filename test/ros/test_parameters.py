@@ -1,0 +1,286 @@
+"""One declaration, seen from ROS: descriptors, overrides, live changes and refusals."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from specprune_ros import config as declared
+from specprune_ros.config import Config, ConfigError
+from specprune_ros.ros.parameters import LiveParameters, descriptor
+
+
+@pytest.fixture(scope="module")
+def context():
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=97)
+    yield context
+    rclpy.shutdown(context=context)
+
+
+@pytest.fixture
+def make(context):
+    """A node with its parameters declared, given overrides as a YAML file or command line would give them."""
+    nodes = []
+
+    def make(**overrides):
+        given = [Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()]
+        node = Node(
+            "policy_node",
+            context=context,
+            parameter_overrides=given,
+            automatically_declare_parameters_from_overrides=True,
+        )
+        nodes.append(node)
+        return node, LiveParameters(node)
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+def set_one(node, name, value):
+    [result] = node.set_parameters([Parameter(name, value=value)])
+    return result
+
+
+def test_every_parameter_is_declared_with_its_description(make):
+    node, live = make()
+    assert live.config == Config()
+    for parameter in declared.parameters():
+        described = node.describe_parameter(parameter.name)
+        assert parameter.doc in described.description
+        assert parameter.unit in described.description
+        assert described.read_only is not parameter.live
+        value = node.get_parameter(parameter.name).value
+        assert (tuple(value) if isinstance(parameter.default, tuple) else value) == parameter.default
+
+
+def test_ranges_and_choices_are_in_the_descriptor():
+    table = {parameter.name: parameter for parameter in declared.parameters()}
+    [span] = descriptor(table["pruning.aggressiveness"]).floating_point_range
+    assert (span.from_value, span.to_value) == (0.0, 1.0)
+    [span] = descriptor(table["control.execute_steps"]).integer_range
+    assert (span.from_value, span.to_value) == (1, 256)
+    assert descriptor(table["pruning.static.similarity"]).additional_constraints == "one of: rgb_cosine, absolute"
+
+
+def test_open_ranges_stay_open():
+    parameter = declared.Parameter("x", 1, "", "", (0, None), None, True)
+    [span] = descriptor(parameter).integer_range
+    assert (span.from_value, span.to_value) == (0, 2**63 - 1)
+
+
+def test_overrides_are_the_start_and_an_integer_is_a_fine_double(make):
+    node, live = make(pruning__aggressiveness=1, control__lead_steps=3, topics__images=["/a", "/b", "/c"])
+    assert live.config.pruning.aggressiveness == 1.0
+    assert live.config.control.lead_steps == 3
+    assert live.config.topics.images == ("/a", "/b", "/c")
+    assert node.get_parameter("pruning.aggressiveness").type_ == Parameter.Type.DOUBLE
+
+
+def test_what_rclpy_declares_is_left_alone(make):
+    node, _ = make(use_sim_time=True)
+    assert node.get_parameter("use_sim_time").value is True
+
+
+def test_an_unknown_override_ends_the_start_with_the_nearest_names(make):
+    with pytest.raises(ConfigError, match="'pruning.agressiveness'; did you mean pruning.aggressiveness"):
+        make(pruning__agressiveness=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("pruning__aggressiveness", 1.5, r"1.5 is out of range; give a number in \[0.0, 1.0\]"),
+        ("pruning__aggressiveness", "high", "expected float, got str 'high'"),
+        ("policy__device", "tpu", "'tpu' is not one of auto, cpu, cuda"),
+        ("control__lead_steps", 8, "must be below control.execute_steps"),
+    ],
+)
+def test_an_override_that_cannot_be_used_ends_the_start(make, name, value, text):
+    with pytest.raises(ConfigError, match=text):
+        make(**{name: value})
+
+
+def test_a_live_change_is_a_new_configuration(make):
+    node, live = make()
+    before = live.config
+    assert set_one(node, "pruning.aggressiveness", 0.75).successful
+    assert before.pruning.aggressiveness == 0.5 and live.config.pruning.aggressiveness == 0.75
+    assert live.config is live.config
+
+
+def test_an_integer_may_be_given_for_a_double(make):
+    node, live = make()
+    assert set_one(node, "pruning.aggressiveness", 1).successful
+    assert live.config.pruning.aggressiveness == 1.0
+    assert node.get_parameter("pruning.aggressiveness").type_ == Parameter.Type.DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("pruning.aggressiveness", 1.01, "Min: 0.0, Max: 1.0"),
+        ("pruning.aggressiveness", float("nan"), "Min: 0.0, Max: 1.0"),
+        ("pruning.aggressiveness", "high", "Wrong parameter type"),
+        ("pruning.dynamic.enabled", 1, "Wrong parameter type"),
+        ("control.execute_steps", 0, "Min: 1, Max: 256"),
+        ("pruning.static.similarity", "ssim", "'ssim' is not one of rgb_cosine, absolute"),
+        ("control.lead_steps", 8, r"8 must be below control.execute_steps \(8\)"),
+        ("pruning.controller.exit_angular", 0.1, r"0.1 is below enter_angular \(0.2\)"),
+        ("control.rate", 30.0, "read-only parameter: control.rate"),
+    ],
+)
+def test_a_refused_change_says_why_and_changes_nothing(make, name, value, text):
+    node, live = make()
+    before, stored = live.config, node.get_parameter(name).value
+    result = set_one(node, name, value)
+    assert not result.successful
+    assert re.search(text, result.reason), result.reason
+    assert live.config is before and node.get_parameter(name).value == stored
+
+
+def test_changes_that_belong_together_are_judged_together(make):
+    node, live = make()
+    together = [Parameter("control.lead_steps", value=9), Parameter("control.execute_steps", value=10)]
+    assert node.set_parameters_atomically(together).successful
+    assert (live.config.control.lead_steps, live.config.control.execute_steps) == (9, 10)
+
+
+def test_what_another_callback_refuses_never_takes_effect(context):
+    node = Node("policy_node", context=context, automatically_declare_parameters_from_overrides=True)
+    reason = []
+    # Registered first, so asked last: ours has said yes already.
+    node.add_on_set_parameters_callback(lambda _: SetParametersResult(successful=not reason, reason="".join(reason)))
+    live = LiveParameters(node)
+    before = live.config
+    reason.append("no")
+    assert set_one(node, "pruning.aggressiveness", 0.75).reason == "no"
+    assert live.config == before
+    node.destroy_node()
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("config/*.yaml")), ids=lambda path: path.name)
+def test_every_key_in_the_configuration_files_is_declared(path):
+    [(nodes, content)] = yaml.safe_load(path.read_text()).items()
+    assert nodes == "/**"  # any namespace
+    Config.from_mapping(content["ros__parameters"])
+
+
+def preset_of(node):
+    return tuple(node.get_parameter(name).value for name in ("pruning.preset", "pruning.aggressiveness"))
+
+
+class WithoutPreSet(Node):
+    """A node of Humble, which knows no pre-set callbacks."""
+
+    def __getattribute__(self, name):
+        if name == "add_pre_set_parameters_callback":
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+@pytest.fixture(params=[Node, WithoutPreSet], ids=["pre-set callbacks", "no pre-set callbacks"])
+def node_and_live(request, context):
+    node = request.param("policy_node", context=context, automatically_declare_parameters_from_overrides=True)
+    yield node, LiveParameters(node)
+    node.destroy_node()
+
+
+def test_a_preset_shows_in_the_values_it_sets(node_and_live):
+    node, live = node_and_live
+    assert set_one(node, "pruning.preset", "aggressive").successful
+    assert live.config.pruning.aggressiveness == 0.8
+    assert preset_of(node) == ("aggressive", 0.8)
+    assert set_one(node, "pruning.aggressiveness", 0.3).successful
+    assert live.config.pruning.preset == "custom"
+    assert preset_of(node) == ("custom", 0.3)
+    assert set_one(node, "pruning.dynamic.enabled", False).successful
+    assert set_one(node, "pruning.preset", "conservative").successful
+    assert live.config.pruning.dynamic.enabled and preset_of(node) == ("conservative", 0.25)
+    assert node.get_parameter("pruning.dynamic.enabled").value is True
+
+
+def test_a_preset_and_its_values_change_at_once(make):
+    """Who listens to parameter events never sees a preset without its values."""
+    node, live = make()
+    seen = []
+    node.add_on_set_parameters_callback(
+        lambda changes: seen.append({c.name for c in changes}) or SetParametersResult(successful=True)
+    )
+    assert set_one(node, "pruning.preset", "aggressive").successful
+    assert seen == [{"pruning.preset", "pruning.aggressiveness"}]
+    assert preset_of(node) == ("aggressive", 0.8)  # before anybody asks for the configuration
+    assert live.config.pruning.preset == "aggressive"
+
+
+def test_a_preset_with_an_explicit_value_is_custom(make):
+    node, live = make()
+    together = [Parameter("pruning.preset", value="aggressive"), Parameter("pruning.aggressiveness", value=0.1)]
+    assert node.set_parameters_atomically(together).successful
+    assert preset_of(node) == ("custom", 0.1) and live.config.pruning.preset == "custom"
+
+
+def test_a_refused_preset_changes_nothing(make):
+    node, live = make()
+    before = live.config
+    result = set_one(node, "pruning.preset", "wild")
+    assert not result.successful and "'wild' is not one of conservative, paper, aggressive, custom" in result.reason
+    assert live.config is before and preset_of(node) == ("paper", 0.5)
+
+
+def test_a_preset_may_be_the_start(make):
+    node, live = make(pruning__preset="conservative")
+    assert preset_of(node) == ("conservative", 0.25) and live.config.pruning.preset == "conservative"
+    node, live = make(pruning__preset="conservative", pruning__aggressiveness=0.4)
+    assert preset_of(node) == ("custom", 0.4)
+
+
+TUNABLE = [
+    p
+    for p in declared.parameters()
+    if p.name.startswith(("pruning.", "control.", "limits.")) and p.name != "control.rate"
+]
+
+
+def another_value(parameter):
+    """A valid value that is not the default."""
+    default = parameter.default
+    if isinstance(default, bool):
+        return not default
+    if parameter.choices:
+        return next(choice for choice in parameter.choices if choice != default)
+    if isinstance(default, tuple):
+        return [value + 0.01 for value in default]
+    steps = (-1, 1) if isinstance(default, int) else (-0.01, 0.01)
+    for value in (default + step for step in steps):
+        try:
+            Config().updated({parameter.name: value})
+        except ConfigError:
+            continue
+        return value
+    raise AssertionError(parameter)
+
+
+@pytest.mark.parametrize("parameter", TUNABLE, ids=lambda parameter: parameter.name)
+def test_all_that_tunes_pruning_execution_and_limits_is_live_and_keeps_its_bounds(make, parameter):
+    node, live = make()
+    value = another_value(parameter)
+    assert set_one(node, parameter.name, value).successful
+    assert live.config.get(parameter.name) == (tuple(value) if isinstance(value, list) else value)
+    for bound, beyond in zip(parameter.bounds or (), (-1, 1), strict=False):
+        if bound is None:
+            continue
+        wrong = [bound + beyond] * 3 if isinstance(value, list) else bound + beyond
+        result = set_one(node, parameter.name, wrong)
+        assert not result.successful and str(bound) in result.reason
+        assert live.config.get(parameter.name) != wrong

@@ -1,0 +1,316 @@
+"""Closed loop, evaluation and benchmark, with stubs where the policy and the simulator would be."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_checkpoints import write_tiny_checkpoint
+
+from specprune_ros.bench import latency as bench
+from specprune_ros.bench.recording import record
+from specprune_ros.cli import main as cli
+from specprune_ros.config import Config, ConfigError
+from specprune_ros.eval import evaluate, stats
+from specprune_ros.eval.rollout import Episode, run_episode
+from specprune_ros.infer.load import load_policy
+from specprune_ros.sim.env import SimState, TabletopEnv
+from specprune_ros.sim.expert import expert_action
+from specprune_ros.sim.settings import SIMULATION
+from specprune_ros.types import ActionChunk, InferenceResult, Mode, PolicyMemory, PruningReport
+
+CHUNK_STEPS = 8
+
+
+class Silent:
+    """A progress display for nobody."""
+
+    def advance(self, note=""):
+        pass
+
+
+class StubEnv:
+    """Does what it is told and writes it down; success after `success_at` steps."""
+
+    CAMERAS = ("third_person", "wrist")
+    max_steps = 30
+
+    def __init__(self, success_at=None):
+        self.success_at = success_at
+
+    def reset(self, seed):
+        self.done = []
+        return f"pick up cube {seed}"
+
+    def step(self, action):
+        self.done.append(np.array(action))
+
+    def hold(self):
+        self.done.append(None)
+
+    def render(self, camera):
+        return np.zeros((8, 8, 3), np.uint8)
+
+    def state(self):
+        return SimState(
+            time_s=0.05 * len(self.done),
+            ee_position_m=np.zeros(3),
+            ee_quaternion_xyzw=np.array([0.0, 0.0, 0.0, 1.0]),
+            joint_positions_rad=np.zeros(7),
+            joint_velocities=np.zeros(7),
+            finger_positions_m=np.full(2, 0.04),
+            cubes={},
+            target="red",
+        )
+
+    def proprio(self):
+        return np.zeros(8, np.float32)
+
+    def success(self):
+        return self.success_at is not None and len(self.done) >= self.success_at
+
+
+def report(mode=Mode.FINE, kept=200, ms=None):
+    ms = ms or dict.fromkeys((*bench.STAGES, "total"), 1.0)
+    per_view = [(256, 256)] + [(kept // 2, kept // 2)] * 2 + [(0, 0)] * 4
+    return PruningReport(mode, 0.5, 512, kept, *per_view, 0, False, ms, (600,) * 12, np.zeros(512, np.uint8))
+
+
+class StubPolicy:
+    """Step i of chunk c moves by (i / 10, c / 100): what was executed can be read off the action."""
+
+    view_count, chunk_steps, proprio_dims, image_size = 2, CHUNK_STEPS, 8, 224
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, act=None):
+        self.act = act or self.numbered
+        self.requests = []
+
+    def numbered(self, request):
+        actions = np.zeros((CHUNK_STEPS, 7))
+        actions[:, 0], actions[:, 1] = np.arange(CHUNK_STEPS) / 10, request.chunk_id / 100
+        return actions
+
+    def warm_up(self, config):
+        pass
+
+    def infer(self, request, config):
+        self.requests.append(request)
+        seen = request.observation
+        dense = config.pruning.aggressiveness == 0.0
+        mode = Mode.DENSE if dense else request.mode
+        chunk = ActionChunk(request.chunk_id, seen.stamp_ns, self.act(request), mode, seen.instruction)
+        memory = PolicyMemory(len(self.requests), seen.instruction, seen.stamp_ns)
+        return InferenceResult(chunk, report(mode, 512 if dense else 200), memory)
+
+    def gflop(self, pruning):
+        return pruning.tokens_kept / 100
+
+
+PLAIN = Config().updated(SIMULATION | {"control.blend_steps": 0, "control.lead_steps": 2})
+
+
+@pytest.mark.parametrize("latency_steps", [0, 1, 3])
+def test_steps_that_pass_during_inference_are_not_executed(latency_steps):
+    env = StubEnv()
+    episode = run_episode(env, StubPolicy(), PLAIN, seed=4, latency_steps=latency_steps)
+    held, commanded = env.done[:latency_steps], env.done[latency_steps:]
+    assert held == [None] * latency_steps
+    # The first chunk begins at the step that belongs to its arrival and goes on step by step.
+    first = [action for action in commanded if action[1] == pytest.approx(0.01)]
+    assert [action[0] for action in first[:4]] == pytest.approx([(latency_steps + i) / 10 for i in range(4)])
+    assert episode.steps == env.max_steps
+    assert episode.held_steps == sum(action is None for action in env.done)
+    assert not episode.success
+
+
+def test_an_episode_ends_with_success_and_tells_what_it_took():
+    env, policy = StubEnv(success_at=17), StubPolicy()
+    episode = run_episode(env, policy, PLAIN, seed=4)
+    assert (episode.seed, episode.instruction, episode.success, episode.steps) == (4, "pick up cube 4", True, 17)
+    assert (episode.tokens_total, set(episode.tokens_kept)) == (512, {200})
+    assert len(episode.latency_ms) == len(episode.tokens_kept) == len(policy.requests)
+    assert episode.modes == {"fine": len(policy.requests)}
+    assert policy.requests[0].memory is None
+    assert policy.requests[1].memory.salient == 1
+    again = Episode.from_json(json.loads(json.dumps(episode.to_json())))
+    assert replace(again, latency_ms=()) == replace(episode, latency_ms=())
+
+
+@pytest.fixture(scope="module")
+def tabletop():
+    with TabletopEnv() as env:
+        yield env
+
+
+def test_the_real_tabletop_is_solved_through_chunks_by_a_policy_that_knows_the_state(tabletop):
+    policy = StubPolicy(act=lambda request: np.tile(expert_action(tabletop.state()), (CHUNK_STEPS, 1)))
+    config = PLAIN.updated({"control.execute_steps": 2, "control.lead_steps": 1})
+    episode = run_episode(tabletop, policy, config, seed=0)
+    assert episode.success
+    assert episode.instruction.startswith("pick up the ")
+    assert policy.requests[2].observation.motion is not None
+
+
+@pytest.fixture(scope="module")
+def tiny_policy(tmp_path_factory):
+    folder = write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+    return load_policy(Config().updated({"policy.checkpoint": str(folder)}))
+
+
+def test_the_real_policy_fits_into_rollout_and_benchmark(monkeypatch, tabletop, tiny_policy):
+    monkeypatch.setattr(TabletopEnv, "max_steps", 16)
+    monkeypatch.setattr(bench, "GEMM_SECONDS", 0.0)
+    episode = run_episode(tabletop, tiny_policy, Config().updated(SIMULATION), seed=0)
+    assert episode.modes.pop("dense") >= 1, "the first pass has no history"
+    assert sum(episode.modes.values()) >= 1
+    assert max(episode.tokens_kept) == episode.tokens_total == 512 > min(episode.tokens_kept)
+    rows = bench.rows_of("eager", Config(), [0.5], quick=True)
+    policies = {"eager": tiny_policy}
+    bench.measure(rows, policies, record(Config(), tiny_policy, 2, seed0=0), 1, Silent())
+    result = bench.summary(rows, policies)
+    dense, full, coarse, fine = result["rows"]
+    assert dense["tokens_kept"] == 512
+    assert coarse["tokens_kept"] <= full["tokens_kept"] <= fine["tokens_kept"] < 512
+    assert coarse["gflop"] < fine["gflop"] < dense["gflop"]
+    assert 0 < result["selection_share"] < 1
+
+
+class StubPlayer:
+    """Success by table; `stop_after` episodes it is interrupted."""
+
+    played: list = []
+
+    def __init__(self, missed=(), stop_after=None):
+        self.missed, self.stop_after = missed, stop_after
+
+    def play(self, job):
+        name, seed = job
+        if self.stop_after is not None and len(self.played) == self.stop_after:
+            raise KeyboardInterrupt
+        self.played.append(job)
+        dense = name == "dense"
+        modes = {"dense": 3} if dense else {"coarse": 1, "fine": 2}
+        kept = (512,) * 3 if dense else (150, 210, 210)
+        return name, Episode(seed, "pick", job not in self.missed, 50 + seed, 1, 512, kept, (30.0, 40.0, 50.0), modes)
+
+
+def evaluated(monkeypatch, tmp_path, *argv, **player):
+    monkeypatch.setattr(StubPlayer, "played", [])
+    monkeypatch.setattr(evaluate.Player, "load", lambda *_: StubPlayer(**player))
+    path = tmp_path / "evaluation.json"
+    status = cli.main(["evaluate", "--episodes", "6", "--seed0", "3", "--json", str(path), *argv])
+    return status, json.loads(path.read_text()) if path.exists() else None
+
+
+def test_evaluation_keeps_its_contract(monkeypatch, tmp_path):
+    missed = {("dense", 3), ("full", 4), ("full", 5)}
+    status, result = evaluated(monkeypatch, tmp_path, "--modes", "full,dense", missed=missed)
+    assert status == 0
+    assert result["seeds"] == [3, 4, 5, 6, 7, 8]
+    full = result["modes"]["full"]
+    assert (full["episodes"], full["successes"], full["success_rate"]) == (6, 4, pytest.approx(4 / 6))
+    assert full["wilson95"] == pytest.approx(stats.wilson(4, 6))
+    assert (full["mean_steps"], full["tokens_kept_mean"], full["latency_ms"]) == (55.5, 190.0, 40.0)
+    pair = result["paired"]["full_vs_dense"]
+    assert pair["difference"] == pytest.approx(-1 / 6)
+    assert pair["ci95"] == pytest.approx(stats.paired_interval(3, 1, 2, 0))
+    assert pair["mcnemar_p"] == 1.0
+    assert result["complete"]
+    assert result["machine"]["cores"] >= 1
+
+
+def test_modes_take_turns_so_that_a_partial_result_is_paired():
+    jobs = evaluate.interleaved(("dense", "full"), range(2))
+    assert jobs == [("dense", 0), ("full", 0), ("dense", 1), ("full", 1)]
+
+
+def test_nothing_finished_is_lost_and_nothing_is_played_twice(monkeypatch, tmp_path, capsys):
+    status, result = evaluated(monkeypatch, tmp_path, "--modes", "dense,full", stop_after=5)
+    assert status == 130
+    assert "the same command continues" in capsys.readouterr().out
+    assert (result["modes"]["dense"]["episodes"], result["modes"]["full"]["episodes"]) == (3, 2)
+    assert result["paired"]["full_vs_dense"]["pairs"] == 2
+    assert not result["complete"]
+    status, result = evaluated(monkeypatch, tmp_path, "--modes", "dense,full")
+    assert status == 0 and result["complete"]
+    assert StubPlayer.played == [("full", 5), *evaluate.interleaved(("dense", "full"), (6, 7, 8))]
+
+
+def test_more_seeds_and_modes_extend_a_result(monkeypatch, tmp_path):
+    evaluated(monkeypatch, tmp_path, "--modes", "dense")
+    _, result = evaluated(monkeypatch, tmp_path, "--modes", "full", "--episodes", "7")
+    assert StubPlayer.played == [("full", seed) for seed in range(3, 10)]
+    assert len(result["episodes"]["dense"]) == 6
+    assert list(result["modes"]) == ["full"]
+
+
+def test_results_of_other_settings_are_not_mixed(monkeypatch, tmp_path, capsys):
+    evaluated(monkeypatch, tmp_path)
+    status, _ = evaluated(monkeypatch, tmp_path, "--set", "pruning.aggressiveness=0.7")
+    assert status == 2
+    assert "give another --json file or --restart" in capsys.readouterr().err
+    status, _ = evaluated(monkeypatch, tmp_path, "--set", "pruning.aggressiveness=0.7", "--restart")
+    assert status == 0
+
+
+def test_another_json_file_is_never_overwritten_silently(tmp_path):
+    path = tmp_path / "bench.json"
+    path.write_text('{"rows": []}')
+    with pytest.raises(ConfigError, match="not a result of specprune evaluate"):
+        evaluate.Record.open(path, {}, restart=False)
+
+
+def test_recorded_requests_are_those_of_real_movement(tabletop):
+    requests = record(Config(), StubPolicy(), count=6, seed0=0)
+    assert sum(request.memory is not None for request in requests) == 6
+    assert requests[0].memory is None and requests[0].reference_images is None
+    for request in requests[1:]:
+        assert request.observation.images[0].shape == (224, 224, 3)
+    later = requests[2]
+    assert later.frame_offset > 0 and later.observation.motion.linear > 0
+    assert np.any(later.reference_images[0] != later.observation.images[0])
+    assert {request.mode for request in requests} == {Mode.COARSE, Mode.FINE}
+
+
+def test_benchmark_rows_share_observations_and_keep_their_own_memory(monkeypatch, tabletop):
+    monkeypatch.setattr(bench, "GEMM_SECONDS", 0.0)
+    rows = bench.rows_of("eager", Config(), [0.25, 1.0], quick=False)
+    names = [(row.mode, row.aggressiveness, row.forced) for row in rows]
+    assert names[:4] == [
+        ("dense", 0.0, None),
+        ("full", 0.5, None),
+        ("static", 0.5, Mode.FINE),
+        ("static_dynamic", 0.5, Mode.FINE),
+    ]
+    assert names[4:6] == [("full", 0.25, Mode.COARSE), ("full", 0.25, Mode.FINE)]
+    policy = StubPolicy()
+    requests = record(Config(), policy, count=3, seed0=1)
+    bench.measure(rows, {"eager": policy}, requests, 2, Silent())
+    assert all(len(samples) == 2 for row in rows for samples in row.total_ms.values())
+    assert all(len(row.total_ms) == 3 and len(row.all_reports()) == 6 for row in rows)
+    per_row = len(requests)
+    assert len(policy.requests) == 2 * per_row * len(rows)
+    memories = [request.memory.salient for request in policy.requests if request.memory]
+    assert len(set(memories)) == len(memories), "no two rows may continue the same memory"
+
+
+def test_benchmark_result_keeps_its_contract():
+    dense, full = bench.rows_of("eager", Config(), [], quick=True)
+    for row, kept, slow in ((dense, 512, (40.0, 42.0, 90.0)), (full, 200, (20.0, 80.0, 20.0))):
+        row.total_ms = {0: list(slow), 1: [value / 2 for value in slow]}
+        ms = {"preprocess": 1.0, "vision": 4.0, "selection": 1.0, "decoder": 13.0, "head": 1.0, "total": 20.0}
+        row.reports = dict.fromkeys((0, 1), [report(kept=kept, ms=ms)] * 3)
+    result = bench.summary([dense, full], {"eager": StubPolicy()})
+    assert result["speedup_full_vs_dense"] == pytest.approx((42 + 21) / (20 + 10))
+    assert result["selection_share"] == 0.05
+    row = result["rows"][1]
+    assert (row["engine"], row["mode"], row["aggressiveness"], row["tokens_kept"]) == ("eager", "full", 0.5, 200)
+    assert row["p50_ms"] == 20.0 and row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+    assert set(row["stages_ms"]) == {"preprocess", "vision", "selection", "decoder", "head"}
+    assert row["gflop"] == 2.0
+    facts = {"machine": {"cpu": "c", "cores": 2, "dtype": "fp32", "load_average_before": 0.1}, "gemm_gflops": 100.0}
+    assert "2.10x" in bench.verdict({**result, **facts})
+    assert [bench.row_label(row, False) for row in result["rows"]] == ["dense", "full 0.5 measured"]
+    bench.tables(result)
