@@ -30,6 +30,7 @@ class Drive:
         self._path = CommandedPath(period_ns)
         self._supervisor = Supervisor()
         self._gripper = 1.0
+        self._commanded_ns: int | None = None
         self.armed = False
         self.limit_reasons: tuple[str, ...] = ()
         """Why the last command is not what the policy wanted."""
@@ -49,6 +50,7 @@ class Drive:
 
     def permit(self, step: ChunkStep, measured: EndEffector, config: Config, now_ns: int) -> Command:
         """The command for a step of a chunk; BadInput when its numbers cannot be used."""
+        self._notice_pause(now_ns)
         motion = permitted(step.action, config.action, config.limits, self._situation(measured, config))
         self.limit_reasons = tuple(motion.reasons.values())
         for name in motion.reasons:
@@ -60,6 +62,7 @@ class Drive:
     def brake(self, measured: EndEffector | None, config: Config, now_ns: int) -> Command | None:
         """The command for the next period on the way to rest; None at rest."""
         self.limit_reasons = ()
+        self._notice_pause(now_ns)
         motion = braking(self._gripper, config.limits, self._situation(measured or NOWHERE, config))
         if motion is None:
             self._path.rest(now_ns)
@@ -85,6 +88,12 @@ class Drive:
         limits = config.limits
         because = f"{REACH_FACTOR:g} times limits.linear_speed and limits.angular_speed"
         return Reach(REACH_FACTOR * limits.linear_speed, REACH_FACTOR * limits.angular_speed, because)
+
+    def _notice_pause(self, now_ns: int) -> None:
+        """A command is for one period. When the next one comes more than a period late, the arm has come to rest."""
+        if self._commanded_ns is not None and now_ns - self._commanded_ns > 2 * self._period_ns:
+            self._path.rest(now_ns)
+        self._commanded_ns = now_ns
 
     def _situation(self, measured: EndEffector, config: Config) -> Situation:
         path = self._path

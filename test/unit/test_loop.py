@@ -697,6 +697,20 @@ def test_an_arm_outside_the_box_or_under_way_is_not_armed():
     assert "the end effector moves at 0.100 m/s" in text and "stop whatever moves it" in text
 
 
+def test_after_a_stall_of_the_loop_the_arm_starts_from_rest():
+    """The machine was busy for some periods: the arm has stopped meanwhile, whatever it was told last."""
+    rig = armed_rig(**{"limits.linear_acceleration": 0.5, "limits.linear_jerk": 10.0})
+    for _ in range(4):
+        out = rig.tick()
+        follow(rig, out)
+    fast = np.linalg.norm(out.displacement.translation_m)
+    for _ in range(2):
+        rig.wait()
+        rig.sense()
+    first = np.linalg.norm(rig.tick().displacement.translation_m)
+    assert fast > 0.0025 and first <= 0.5 * 0.05**2 + 1e-9, (fast, first)
+
+
 def test_disarmed_nobody_is_watched():
     rig = armed_rig()
     rig.loop.drive.release()
