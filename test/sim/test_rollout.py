@@ -102,7 +102,7 @@ class StubPolicy:
         mode = Mode.DENSE if dense else request.mode
         chunk = ActionChunk(request.chunk_id, seen.stamp_ns, self.act(request), mode, seen.instruction)
         memory = PolicyMemory(len(self.requests), seen.instruction, seen.stamp_ns)
-        return InferenceResult(chunk, report(mode, 512 if dense else 200), memory)
+        return InferenceResult(request, chunk, report(mode, 512 if dense else 200), memory)
 
     def gflop(self, pruning):
         return pruning.tokens_kept / 100
