@@ -95,10 +95,10 @@ class StubPolicy:
     def warm_up(self, config):
         pass
 
-    def infer(self, request, config):
+    def infer(self, request):
         self.requests.append(request)
         seen = request.observation
-        dense = config.pruning.aggressiveness == 0.0
+        dense = request.pruning.aggressiveness == 0.0
         mode = Mode.DENSE if dense else request.mode
         chunk = ActionChunk(request.chunk_id, seen.stamp_ns, self.act(request), mode, seen.instruction)
         memory = PolicyMemory(len(self.requests), seen.instruction, seen.stamp_ns)
