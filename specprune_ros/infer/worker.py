@@ -147,12 +147,14 @@ class InferenceWorker:
             self._count_failure(problem, now_s)
 
     def close(self, timeout_s: float) -> bool:
-        """Ends the process, after `timeout_s` by force; False when not even the kernel can, because a driver holds it."""
+        """Ends the process: it gets `timeout_s` to end by itself, unless it is busy; False when not even the kernel can end
+        it, because a driver holds it."""
+        listens = self.state is State.READY and not self._asked
         self.state, self.trouble = State.FAILED, "the policy was unloaded"
         self._asked = None
         self._outcomes.clear()
         self._frames.close()
-        return self._process is None or self._process.close(timeout_s)
+        return self._process is None or self._process.close(timeout_s if listens else 0.0)
 
     def gone(self) -> bool:
         """After `close`: whether the process has ended meanwhile."""

@@ -4,8 +4,11 @@ Besides those, "crash": the node itself fails, in a control period.
 """
 
 import sys
+from pathlib import Path
 
-from stub_policy import FACTORY, GRIPPER, MOTION  # noqa: F401
+sys.path.insert(0, str(Path(__file__).parent))  # also where PYTHONSAFEPATH keeps a script's folder out
+
+from stub_policy import FACTORY
 
 from specprune_ros.ros import policy_node
 
