@@ -11,6 +11,8 @@ from enum import Enum
 
 import numpy as np
 
+from specprune_ros.config import Pruning
+
 NANOSECONDS = 1_000_000_000
 """Per second."""
 
@@ -118,8 +120,9 @@ class PruningReport:
 class PolicyMemory:
     """What one inference hands to the next: the only backward flow besides measured state.
 
-    salient: the visual tokens that drew most attention in the last pass, opaque outside `infer` and `prune`
-    (a tensor that stays on the model's device); instruction: the task it belongs to; stamp_ns: its observation's stamp.
+    salient: the visual tokens that drew most attention in the last pass, opaque outside `infer` and `prune`: a tensor
+    that stays on the model's device, or the number by which the process of the model knows that tensor;
+    instruction: the task it belongs to; stamp_ns: its observation's stamp.
     """
 
     salient: object
@@ -132,7 +135,8 @@ class InferenceRequest:
     """Everything one inference depends on, fixed at the moment it is asked for.
 
     reference_images: the frame `frame_offset` control periods before the observation, None without history;
-    mode: coarse or fine from the action-aware controller; memory: None on the first pass after a reset.
+    mode: coarse or fine from the action-aware controller; memory: None on the first pass after a reset;
+    pruning: the settings in force; misses_before: deadlines that had been missed when this was asked for.
     """
 
     chunk_id: int
@@ -141,15 +145,46 @@ class InferenceRequest:
     frame_offset: int
     mode: Mode
     memory: PolicyMemory | None
+    pruning: Pruning = Pruning()
+    misses_before: int = 0
 
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """What one inference returns."""
+    """What one inference returns, with what it was asked."""
 
+    request: InferenceRequest
     chunk: ActionChunk
     report: PruningReport
     memory: PolicyMemory
+
+
+@dataclass(frozen=True)
+class PolicyFacts:
+    """What is fixed about a loaded policy, and all that control needs to know of it.
+
+    view_count: cameras; chunk_steps: actions in a chunk; proprio_dims: values of the proprio token, 0 without one;
+    patch_grid: (rows, columns) of visual tokens in a view.
+    """
+
+    name: str
+    view_count: int
+    chunk_steps: int
+    proprio_dims: int
+    patch_grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """How a policy runs its inferences now.
+
+    name: "eager" or "graph"; pending: kinds of inference that are still to be captured, which are slower until then;
+    trouble: why some stay slower for good, empty while nothing went wrong.
+    """
+
+    name: str = ""
+    pending: int = 0
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
