@@ -1,10 +1,15 @@
-"""Quaternions (x, y, z, w; unit length; Hamilton product) and rotation vectors (axis times angle [rad]) as small float64 arrays."""
+"""Rotations as small float64 arrays.
+
+Quaternions are (x, y, z, w) of unit length, multiplied as Hamilton did; a rotation vector is the axis times the angle
+[rad].
+"""
 
 import math
 
 import numpy as np
 
-#: The hand pointing straight down, x forward: a half turn about the base x axis. Fingers then open along the base y axis.
+#: The hand pointing straight down, x forward: a half turn about the base x axis. Fingers then open along the base y
+#: axis.
 TOP_DOWN_XYZW = np.array([1.0, 0.0, 0.0, 0.0])
 
 
@@ -47,9 +52,9 @@ def to_rotvec(q_xyzw) -> np.ndarray:
 def to_rotvec_x_positive(q_xyzw) -> np.ndarray:
     """The rotation vector (3,) whose x component is not negative, angle in [0, 2 pi).
 
-    A hand that points down is a half turn about x, where the shortest rotation vector jumps between +pi and -pi. The sign of the
-    quaternion is therefore fixed by x >= 0 instead of w >= 0, which is continuous for every pose less than a half turn away
-    from top-down.
+    A hand that points down is a half turn about x, where the shortest rotation vector jumps between +pi and -pi. The
+    sign of the quaternion is therefore fixed by x >= 0 instead of w >= 0, which is continuous for every pose less than
+    a half turn away from top-down.
     """
     x, y, z, w = (float(v) for v in q_xyzw)
     if x < 0:
@@ -69,13 +74,16 @@ def _rotvec(x: float, y: float, z: float, w: float) -> np.ndarray:
 
 
 def rotate(q_xyzw, vector) -> np.ndarray:
-    """A vector (3,) turned by a unit quaternion: from the turned frame's coordinates to the common frame's."""
+    """A vector (3,) turned by a unit quaternion: coordinates in the turned frame become those in the common frame."""
     x, y, z = vector
     return multiply(multiply(q_xyzw, (x, y, z, 0.0)), conjugate(q_xyzw))[:3]
 
 
 def from_rpy(rpy_rad) -> np.ndarray:
-    """Unit quaternion (4,) of roll, pitch, yaw about FIXED x, y, z axes, roll first (REP-103): R_z(yaw) R_y(pitch) R_x(roll)."""
+    """Unit quaternion (4,) of roll, pitch, yaw about fixed x, y, z axes, roll first (REP-103).
+
+    The rotation matrix is R_z(yaw) R_y(pitch) R_x(roll).
+    """
     roll, pitch, yaw = (from_rotvec(np.eye(3)[axis] * float(rpy_rad[axis])) for axis in range(3))
     return multiply(yaw, multiply(pitch, roll))
 

@@ -25,7 +25,7 @@ class BadInput(ValueError):
 
 
 class Mode(str, Enum):
-    """What decided how hard the last inference pruned."""
+    """How an inference prunes: not at all, harder during coarse motion, more carefully during fine motion."""
 
     DENSE = "dense"
     COARSE = "coarse"
@@ -58,11 +58,11 @@ class Motion:
 
 @dataclass(frozen=True)
 class Observation:
-    """One synchronised look at the world.
+    """Everything that one inference sees: images, robot state and instruction of one moment.
 
     stamp_ns: time of the images; images: one (H, W, 3) uint8 RGB array per view, in the checkpoint's view order;
-    proprio: (P,) float32 in raw units (EE position [m], axis-angle [rad], two finger positions [m]), or None for a policy
-    without a proprio token; instruction: the task in words; motion: measured movement, None while unknown.
+    proprio: (P,) float32 in raw units (EE position [m], axis-angle [rad], two finger positions [m]), or None for a
+    policy without a proprio token; instruction: the task in words; motion: measured movement, None while unknown.
     """
 
     stamp_ns: int
@@ -88,12 +88,12 @@ class ActionChunk:
 
 
 STAGES = ("preprocess", "vision", "selection", "decoder", "head")
-"""What an inference spends its time on, in order; selection is not part of decoder."""
+"""The stages of an inference that are timed, in order. The time of selection is not counted in decoder as well."""
 
 
 @dataclass(frozen=True)
 class PruningReport:
-    """How one inference spent its visual tokens and its time. Per-view tuples follow the view order."""
+    """How many visual tokens one inference kept, and where its time went. Per-view tuples follow the view order."""
 
     mode: Mode
     aggressiveness: float
@@ -191,7 +191,8 @@ class EngineState:
 class ChunkStep:
     """The step of a chunk that belongs to the present, as the policy meant it.
 
-    action: (7,) float64 in action units as in ActionChunk; step: index into the chunk; chunk_age: since its observation [s].
+    action: (7,) float64 in action units as in ActionChunk; step: index into the chunk; chunk_age: since its
+    observation [s].
     """
 
     action: np.ndarray
@@ -204,7 +205,8 @@ class ChunkStep:
 class Displacement:
     """What the end effector is to do within one control period, in the robot's base frame.
 
-    translation_m: (3,) float64 [m]; rotation_rad: (3,) float64 axis-angle [rad]; gripper: wanted opening, 0 closed .. 1 open.
+    translation_m: (3,) float64 [m]; rotation_rad: (3,) float64 axis-angle [rad]; gripper: wanted opening, 0 closed ..
+    1 open.
     """
 
     translation_m: np.ndarray
@@ -216,8 +218,8 @@ class Displacement:
 class Command:
     """One control period's motion, after all limits.
 
-    step and chunk_age as in ChunkStep; target: where the end effector is commanded to be at the end of the period, integrated from
-    the pose at which the arm was armed, None while nobody has armed it.
+    step and chunk_age as in ChunkStep; target: where the end effector is commanded to be at the end of the period,
+    integrated from the pose at which the arm was armed, None while nobody has armed it.
     """
 
     displacement: Displacement
@@ -231,7 +233,8 @@ class Command:
 class Hold:
     """The policy's motion must not go on in this period, and why.
 
-    braking: what is still to be commanded on the way to rest, as a stop within the limits takes a few periods; None at rest.
+    braking: what is still to be commanded on the way to rest, as a stop within the limits takes a few periods; None at
+    rest.
     """
 
     reason: str
