@@ -187,7 +187,7 @@ class InferenceWorker:
             self._ready(message, now_s)
         elif isinstance(message, Unavailable):
             self._log_once(f"the policy cannot be loaded: {message.text}", message.traceback)
-            self._end(f"the policy cannot be loaded{' again' * bool(self._facts)}: {message.text}", now_s)
+            self._end(f"the policy cannot be loaded again: {message.text}" if self._facts else message.text, now_s)
         elif isinstance(message, Engine):
             self.engine = message.state
         elif isinstance(message, Answer):
@@ -263,8 +263,7 @@ class InferenceWorker:
         if wait_s is not None:
             self.trouble = f"{why}; it is started again in {wait_s:g} s ({self._restarts.count} of {self._restarts.most})"
         elif self._facts and again:
-            count = self._restarts.count
-            self.trouble = f"{why}; started again {count} times in a row (policy.restarts), it is given up: {REMEDY}"
+            self.trouble = f"{why}; given up after {self._restarts.count} new starts in a row (policy.restarts): {REMEDY}"
         else:
             self.trouble = f"{why}; {REMEDY}" if self._facts else why
         if self._facts:
