@@ -42,8 +42,12 @@ class InferenceFailed(RuntimeError):
 
 
 class WorkerLost(RuntimeError):
-    """The process of the model is gone or was given up: the text says how, and what comes next. Whatever was under way is
-    lost, and the memory of the last pass with it."""
+    """The process of the model is gone or being ended: the text says how, and what comes next; `why` says how. Whatever
+    was under way is lost, and the memory of the last pass with it."""
+
+    def __init__(self, text: str, why: str):
+        super().__init__(text)
+        self.why = why
 
 
 class State(str, Enum):
@@ -267,7 +271,7 @@ class InferenceWorker:
         else:
             self.trouble = f"{why}; {REMEDY}" if self._facts else why
         if self._facts:
-            self._outcomes.append(WorkerLost(self.trouble))
+            self._outcomes.append(WorkerLost(self.trouble, why))
 
     def _follow(self) -> None:
         """The process is gone."""

@@ -213,7 +213,7 @@ class PolicyNode:
         self._arming.watch(self._commands.obstacles)
         planned = loop.tick(now_ns)
         if self._model.trouble and isinstance(planned, Hold):
-            planned = Hold(f"{self._model.trouble}; {planned.reason}")
+            planned = Hold(self._model.trouble)
         outcome = self._arming.pass_on(planned, now_ns, config.safety)
         if isinstance(outcome, Command):
             self._commands.send(outcome, loop.measured, now_ns, config)
@@ -258,7 +258,7 @@ class PolicyNode:
         """Whatever was planned is not followed to its end: nobody watches over it any more."""
         self.node.get_logger().error(str(lost))
         given_up = self._model.state is State.FAILED
-        self._arming.disarm(str(lost) if given_up else f"{lost}; call ~/arm when it answers again")
+        self._arming.disarm(str(lost) if given_up else f"{lost.why}; call ~/arm when the policy answers again")
         if self._loop:
             self._loop.failed(lost)
             self._loop.drop_plan()

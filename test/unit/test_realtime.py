@@ -11,38 +11,48 @@ from properties import given
 from specprune_ros.bench import control as control_bench
 from specprune_ros.cli import main as cli
 from specprune_ros.config import RealTime
-from specprune_ros.control.jitter import KEPT, Jitter
+from specprune_ros.control.jitter import Jitter, Steadiness
 
 
-@given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=50))
-def test_jitter_is_the_deviation_of_every_interval(intervals):
-    jitter, now = Jitter(0.05), 100.0
-    jitter.tick(now)
-    for interval in intervals:
-        now += interval
-        jitter.tick(now)
-    expected = np.abs(np.array(intervals) - 0.05) * 1e3
-    got = jitter.summary_ms()
-    assert got["periods"] == len(intervals)
-    for name, value in (
-        ("p50", np.percentile(expected, 50)),
-        ("p99", np.percentile(expected, 99)),
-        ("max", expected.max()),
-    ):
-        assert got[name] == pytest.approx(value, abs=1e-6)
+@given(st.lists(st.integers(1_000_000, 1_000_000_000), min_size=1, max_size=50))
+def test_jitter_is_the_deviation_of_every_interval(intervals_ns):
+    jitter, now_ns = Jitter(0.05), 100_000_000_000
+    jitter.tick(now_ns)
+    for interval_ns in intervals_ns:
+        now_ns += interval_ns
+        jitter.tick(now_ns)
+    deviations_ms = np.sort(np.abs(np.array(intervals_ns) * 1e-6 - 50.0))
+    got = jitter.summary()
+    assert got.periods == len(intervals_ns) and got.max_ms == pytest.approx(deviations_ms[-1], abs=1e-6)
+    assert got.gaps == sum(interval_ns > 150_000_000 for interval_ns in intervals_ns)
+    for q, value in ((0.5, got.p50_ms), (0.99, got.p99_ms)):
+        exact = deviations_ms[int(np.ceil(q * len(deviations_ms))) - 1]
+        assert exact - 1e-6 <= value <= 1.0101 * exact + 1.1e-3, "at most 1 % above the quantile"
 
 
-def test_no_interval_has_no_summary_and_the_oldest_are_forgotten():
+def test_without_an_interval_there_is_nothing_to_say():
     jitter = Jitter(0.02)
-    assert jitter.summary_ms() == {}
-    jitter.tick(0.0)
-    assert jitter.summary_ms() == {}
-    now = 10.0
-    jitter.tick(now)
-    for _ in range(KEPT):
-        now += 0.02
-        jitter.tick(now)
-    assert jitter.summary_ms()["max"] < 1e-6
+    assert jitter.summary() == Steadiness()
+    jitter.tick(5)
+    assert jitter.summary() == Steadiness()
+
+
+def test_a_clock_that_is_set_back_is_no_period():
+    jitter = Jitter(0.02)
+    for now_ns in (10_000_000_000, 10_020_000_000, 5_000_000_000, 5_020_000_000):
+        jitter.tick(now_ns)
+    assert jitter.summary() == Steadiness(periods=2)
+
+
+def test_a_long_run_costs_no_more_than_a_short_one():
+    jitter, now_ns = Jitter(0.02), 0
+    for _ in range(100_000):
+        now_ns += 20_000_000
+        jitter.tick(now_ns)
+    jitter.tick(now_ns + 3600 * 10**9)
+    got = jitter.summary()
+    assert (got.periods, got.gaps, got.p99_ms) == (100_000, 1, pytest.approx(0.0, abs=2e-3))
+    assert got.max_ms == pytest.approx(3600e3 - 20.0)
 
 
 @pytest.fixture
