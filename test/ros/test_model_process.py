@@ -264,7 +264,9 @@ def test_the_model_dies_with_the_node_also_when_that_is_killed(graph, task):
     while alive(pid):
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert not [name for name in shared_memory if "specprune" in name], "the frames' memory has no name to be left behind"
+    assert not [name for name in shared_memory if "specprune" in name], (
+        "the frames' memory has no name to be left behind"
+    )
 
 
 # Loading.
@@ -304,7 +306,10 @@ def test_configuring_fails_twice_and_then_works(graph, monkeypatch, tmp_path):
     how = tmp_path / "how"
     monkeypatch.setenv("STUB_LOAD", str(how))
     rig = ModelRig(graph, auto_activate=False, instruction="move")
-    for word, reason in (("refuse", "checksum does not match"), ("segv", "was ended by SIGSEGV (Segmentation fault) while")):
+    for word, reason in (
+        ("refuse", "checksum does not match"),
+        ("segv", "was ended by SIGSEGV (Segmentation fault) while"),
+    ):
         how.write_text(word)
         assert rig.change(Transition.TRANSITION_CONFIGURE) == (False, State.PRIMARY_STATE_UNCONFIGURED)
         graph.until(lambda: reason in rig.process.text(), what=reason)  # noqa: B023
@@ -332,17 +337,3 @@ def test_a_policy_that_cannot_be_loaded_ends_the_start_with_one_line(graph, monk
     assert process.wait() == 1
     [error] = [text for text in process.text().splitlines() if text.startswith("error: ")]
     assert line in error and "Traceback" not in process.text()
-
-
-def test_torch_is_in_the_process_of_the_model_and_nowhere_else(graph):
-    pytest.importorskip("torch")
-    graph.start("-m", "specprune_ros.ros.policy_node", policy__threads=1)
-    said = graph.listen(NodeStatus, f"{NODE}/node_status", qos.LATCHED)
-    pid = graph.until(lambda: said and said[-1].ready and said[-1].model.pid, what="the policy")
-    [node] = graph.processes
-
-    def loaded(process):
-        with open(f"/proc/{process}/maps") as file:
-            return "libtorch" in file.read()
-
-    assert loaded(pid) and not loaded(node.popen.pid)

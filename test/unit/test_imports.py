@@ -18,7 +18,9 @@ EVERYTHING = None
 CORE = {"types", "config", "rotation", "observe", "control", "prune", "model", "infer"}
 
 # The node's end of the model's process: what the node imports must never bring torch along.
-NODE_SIDE = {f"infer.{name}" for name in ("worker", "worker_process", "restarts", "channel", "messages", "shared_frames")}
+NODE_SIDE = {
+    f"infer.{name}" for name in ("worker", "worker_process", "restarts", "channel", "messages", "shared_frames")
+}
 
 # folder or module -> (third-party packages, parts of our own that it may import besides itself)
 WALL = {

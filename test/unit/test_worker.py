@@ -16,7 +16,14 @@ from stub_policy import FACTORY
 from specprune_ros.config import Config
 from specprune_ros.infer import restarts
 from specprune_ros.infer.restarts import FIRST_WAIT_S, HEALTHY_S, LONGEST_WAIT_S, MOST_FAILURES, Failures, Restarts
-from specprune_ros.infer.worker import InferenceFailed, InferenceWorker, PolicyUnavailable, State, WorkerLost, patience_s
+from specprune_ros.infer.worker import (
+    InferenceFailed,
+    InferenceWorker,
+    PolicyUnavailable,
+    State,
+    WorkerLost,
+    patience_s,
+)
 from specprune_ros.infer.worker_main import Memories
 from specprune_ros.infer.worker_process import how_it_ended
 from specprune_ros.types import (
@@ -400,14 +407,18 @@ def test_pauses_after_failures_grow_to_a_second():
         ("exit", "ended with exit status 3 while it was loading"),
     ],
 )
-def test_a_policy_that_cannot_be_loaded_says_why_in_one_line_and_is_not_tried_again(make, monkeypatch, caplog, how, text):
+def test_a_policy_that_cannot_be_loaded_says_why_in_one_line_and_is_not_tried_again(
+    make, monkeypatch, caplog, how, text
+):
     monkeypatch.setenv("STUB_LOAD", how)
     supervised = make()
     assert supervised.until_state(State.FAILED) == []
     with pytest.raises(PolicyUnavailable) as error:
         supervised.worker.policy()
     assert str(error.value).endswith(text) and "\n" not in str(error.value)
-    assert ("Traceback" in caplog.text) == (how == "raise"), "where in the code helps only with what nobody has thought of"
+    assert ("Traceback" in caplog.text) == (how == "raise"), (
+        "where in the code helps only with what nobody has thought of"
+    )
 
 
 def test_a_factory_that_does_not_exist_is_named(make):
