@@ -111,6 +111,10 @@ class InferenceWorker:
         """How often the process was started again since the policy was configured."""
         return self._restarts.total
 
+    def fileno(self) -> int:
+        """Readable when the process has something to say, for those who would rather wait than poll."""
+        return self._process.fileno()
+
     def policy(self) -> PolicyFacts | None:
         """What there is to know of the policy, None while it loads for the first time; PolicyUnavailable when it failed."""
         if self.state is State.FAILED:

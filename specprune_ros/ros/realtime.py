@@ -6,8 +6,12 @@ import ctypes
 import gc
 import os
 import resource
+import sys
 
 from specprune_ros.config import RealTime
+
+SWITCH_S = 0.0005
+"""A thread that draws pictures gives way to control after this time (sys.setswitchinterval)."""
 
 MCL_CURRENT, MCL_FUTURE = 1, 2
 """<sys/mman.h>"""
@@ -15,14 +19,23 @@ MCL_CURRENT, MCL_FUTURE = 1, 2
 
 def prepare(settings: RealTime) -> dict[str, str]:
     """To be called in the control thread, after the policy is warm. What was done, and what the system refused."""
-    gc.collect()
-    gc.freeze()
-    done = {"garbage collector": "what was there after warm-up is frozen"}
+    settle()
+    sys.setswitchinterval(SWITCH_S)
+    done = {
+        "garbage collector": "what was there at the start is frozen",
+        "threads": f"control waits at most {1e3 * SWITCH_S:g} ms for one that runs Python",
+    }
     if settings.priority:
         done["priority"] = _prioritise(settings.priority)
     if settings.lock_memory:
         done["memory"] = _lock()
     return done
+
+
+def settle() -> None:
+    """What is there now is there to stay: the garbage collector need not look at it any more."""
+    gc.collect()
+    gc.freeze()
 
 
 def release() -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -57,15 +58,17 @@ def test_a_long_run_costs_no_more_than_a_short_one():
 
 @pytest.fixture
 def thawed():
+    before = sys.getswitchinterval()
     yield
     gc.unfreeze()
+    sys.setswitchinterval(before)
 
 
 def test_the_garbage_of_the_start_is_frozen_and_nothing_else_is_asked_for(thawed):
     realtime = pytest.importorskip("specprune_ros.ros.realtime")
     before = os.sched_getscheduler(0)
-    assert list(realtime.prepare(RealTime())) == ["garbage collector"]
-    assert gc.get_freeze_count() > 0 and os.sched_getscheduler(0) == before
+    assert list(realtime.prepare(RealTime())) == ["garbage collector", "threads"]
+    assert gc.get_freeze_count() > 0 and sys.getswitchinterval() < 0.001 and os.sched_getscheduler(0) == before
 
 
 def test_what_the_system_refuses_is_reported_with_the_remedy(thawed, monkeypatch):
@@ -86,6 +89,8 @@ def test_what_the_system_refuses_is_reported_with_the_remedy(thawed, monkeypatch
 def test_the_table_of_control_periods():
     row = {
         "rate_hz": 20.0,
+        "busy_loops": 2,
+        "gaps": 0,
         "p50": 0.5,
         "p99": 2.0,
         "max": 9.0,
@@ -94,7 +99,20 @@ def test_the_table_of_control_periods():
         "latency p50 [ms]": 80.0,
     }
     table = control_bench.table({"rows": [row]})
-    assert table.row_count == 1 and [column.header for column in table.columns][0] == "rate"
+    assert table.row_count == 1 and [column.header for column in table.columns][:2] == ["rate", "busy loops"]
+
+
+def test_the_busy_loops_end_with_the_measurement():
+    before = set(children())
+    with control_bench.busy(2):
+        during = set(children()) - before
+    assert len(during) == 2 and not during & set(children())
+
+
+def children():
+    """Process ids of this process's children."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return file.read().split()
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "x"])
