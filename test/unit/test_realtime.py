@@ -2,6 +2,7 @@
 
 import gc
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +14,7 @@ from specprune_ros.bench import control as control_bench
 from specprune_ros.cli import main as cli
 from specprune_ros.config import RealTime
 from specprune_ros.control.jitter import Jitter, Steadiness
+from specprune_ros.ros import realtime
 
 
 @given(st.lists(st.integers(1_000_000, 1_000_000_000), min_size=1, max_size=50))
@@ -56,34 +58,69 @@ def test_a_long_run_costs_no_more_than_a_short_one():
     assert got.max_ms == pytest.approx(3600e3 - 20.0)
 
 
+class Libc:
+    """Stands for the C library: what it was asked for, and what it answers."""
+
+    def __init__(self, answer):
+        self.answer, self.attributes = answer, []
+
+    def syscall(self, number, thread, attributes, flags):
+        self.attributes.append((thread, realtime.SCHED_ATTR.unpack(attributes)))
+        return self.answer
+
+    def mlockall(self, flags):
+        return self.answer
+
+
 @pytest.fixture
-def thawed():
-    before = sys.getswitchinterval()
-    yield
+def libc(monkeypatch):
+    """Nothing is asked of the real system; what the interpreter is told is undone."""
+    before, libc = sys.getswitchinterval(), Libc(0)
+    monkeypatch.setattr(realtime.ctypes, "CDLL", lambda *a, **k: libc)
+    monkeypatch.setattr(realtime.platform, "release", lambda: "6.12.3-generic")
+    monkeypatch.setattr(realtime.platform, "machine", lambda: "x86_64")
+    yield libc
     gc.unfreeze()
     sys.setswitchinterval(before)
 
 
-def test_the_garbage_of_the_start_is_frozen_and_nothing_else_is_asked_for(thawed):
-    realtime = pytest.importorskip("specprune_ros.ros.realtime")
+def test_by_default_nothing_is_asked_for_that_takes_a_privilege(libc):
     before = os.sched_getscheduler(0)
-    assert list(realtime.prepare(RealTime())) == ["garbage collector", "threads"]
+    report = realtime.prepare(RealTime())
+    assert list(report) == ["garbage collector", "threads", "time slice"] and report["time slice"] == "0.1 ms"
     assert gc.get_freeze_count() > 0 and sys.getswitchinterval() < 0.001 and os.sched_getscheduler(0) == before
+    threads = {int(thread) for thread in os.listdir("/proc/self/task")}
+    assert {thread for thread, _ in libc.attributes} == threads
+    for _, (size, policy, flags, nice, priority, slice_ns, deadline, period) in libc.attributes:
+        assert (size, policy, nice, priority, deadline, period) == (48, 0, os.nice(0), 0, 0, 0)
+        assert flags == 1, "later threads and the model's process are as any other"
+        assert slice_ns == 100_000
 
 
-def test_what_the_system_refuses_is_reported_with_the_remedy(thawed, monkeypatch):
-    realtime = pytest.importorskip("specprune_ros.ros.realtime")
+@pytest.mark.parametrize(("release", "machine"), [("6.11.0", "x86_64"), ("5.15.0-91-generic", "x86_64"), ("6.12.0", "riscv64")])
+def test_on_other_kernels_and_machines_time_slices_are_left_alone(libc, monkeypatch, release, machine):
+    monkeypatch.setattr(realtime.platform, "release", lambda: release)
+    monkeypatch.setattr(realtime.platform, "machine", lambda: machine)
+    assert realtime.prepare(RealTime())["time slice"].startswith("as it is: needs Linux 6.12")
+    assert libc.attributes == []
 
+
+def test_the_real_system_is_asked_in_its_own_words():
+    code = "from specprune_ros.ros import realtime; print(realtime.prepare(realtime.RealTime())['time slice'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith(("0.1 ms", "as it is: ")) and "Invalid argument" not in done.stdout, done.stderr
+
+
+def test_what_the_system_refuses_is_reported_with_the_remedy(libc, monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
-    monkeypatch.setattr(
-        realtime.ctypes, "CDLL", lambda *a, **k: type("libc", (), {"mlockall": staticmethod(lambda flags: -1)})
-    )
+    libc.answer = -1
     report = realtime.prepare(RealTime(priority=40, lock_memory=True))
     assert "not granted" in report["priority"] and "rtprio 40" in report["priority"]
     assert "not locked" in report["memory"] and "memlock" in report["memory"]
+    assert report["time slice"].startswith("as it is: ")
 
 
 def test_the_table_of_control_periods():
