@@ -168,14 +168,26 @@ def control_table(result: Mapping) -> str:
     rows = [
         (
             f"{row['rate_hz']:g} Hz",
+            str(row.get("busy_loops", 0)),
             *(f"{row[name]:.2f}" for name in ("p50", "p99", "max")),
+            str(row.get("gaps", "not counted")),
             f"{row['periods']:.0f}",
             f"{row['requests']:.0f}",
             f"{row['latency p50 [ms]']:.0f}",
         )
         for row in result["rows"]
     ]
-    headings = ("control rate", "deviation p50 [ms]", "p99", "max", "periods", "inferences", "inference p50 [ms]")
+    headings = (
+        "control rate",
+        "busy loops",
+        "deviation p50 [ms]",
+        "p99",
+        "max",
+        "gaps > 3 periods",
+        "periods",
+        "inferences",
+        "inference p50 [ms]",
+    )
     about = f"{result['minutes']:g} minutes each. {_machine(result['machine'])}"
     return "\n".join([table(headings, rows), "", about])
 

@@ -57,8 +57,8 @@ def measured(status: NodeStatus) -> dict[str, float]:
         "gaps": control.gaps,
         **{name: getattr(status, name) for name in ("commands", "requests", "deadline_misses")},
         "restarts": status.model.restarts,
-        "inference_p50_ms": round(status.inference_p50, 2),
-        "inference_p95_ms": round(status.inference_p95, 2),
+        "latency p50 [ms]": round(status.inference_p50, 2),
+        "latency p95 [ms]": round(status.inference_p95, 2),
     }
 
 

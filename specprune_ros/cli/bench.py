@@ -38,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     control = parser.add_argument_group("steadiness of the control periods instead of latency")
     control.add_argument("--control", action="store_true", help="run the nodes at 20 and 50 Hz and measure the jitter")
     control.add_argument("--minutes", type=_minutes, default=10.0, help="for each rate (default: %(default)g)")
+    seam = parser.add_argument_group("cost of the model's own process instead of latency")
+    seam.add_argument(
+        "--worker", action="store_true", help="compare the process of the model with a thread of the node, interleaved"
+    )
     add_json(parser)
     add_parameters(parser)
 
@@ -48,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
         from specprune_ros.bench import control
 
         return control.run(config, args)
+    if args.worker:
+        from specprune_ros.bench import seam
+
+        return seam.run(config, args)
     levels = [config.pruning.aggressiveness] if args.quick else _levels(args.aggressiveness)
     if args.model == "openvla-7b":
         from specprune_ros.bench import model

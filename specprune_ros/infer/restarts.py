@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-FIRST_WAIT_S = 1.0
-"""Before the first new start; doubled for each further one in a row."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 10.0
+"""Before the first new start; doubled for each further one in a row, up to the longest."""
 
 HEALTHY_S = 60.0
 """A process that answered for so long has nothing in common with the deaths before."""
@@ -38,7 +38,7 @@ class Restarts:
             return None
         self.count += 1
         self.total += 1
-        return FIRST_WAIT_S * 2.0 ** (self.count - 1)
+        return min(FIRST_WAIT_S * 2.0 ** (self.count - 1), LONGEST_WAIT_S)
 
 
 class Failures:

@@ -52,7 +52,9 @@ class FrameWriter:
 
     def close(self) -> None:
         self._memory = None  # unmapped when the last view of it is gone
-        os.close(self.descriptor)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
 
     def _make_room(self, size: int) -> None:
         if size > len(self._memory or b""):

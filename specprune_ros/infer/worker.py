@@ -42,8 +42,12 @@ class InferenceFailed(RuntimeError):
 
 
 class WorkerLost(RuntimeError):
-    """The process of the model is gone or was given up: the text says how, and what comes next. Whatever was under way is
-    lost, and the memory of the last pass with it."""
+    """The process of the model is gone or being ended: the text says how, and what comes next; `why` says how. Whatever
+    was under way is lost, and the memory of the last pass with it."""
+
+    def __init__(self, text: str, why: str):
+        super().__init__(text)
+        self.why = why
 
 
 class State(str, Enum):
@@ -106,6 +110,10 @@ class InferenceWorker:
     def restarts(self) -> int:
         """How often the process was started again since the policy was configured."""
         return self._restarts.total
+
+    def fileno(self) -> int:
+        """Readable when the process has something to say, for those who would rather wait than poll."""
+        return self._process.fileno()
 
     def policy(self) -> PolicyFacts | None:
         """What there is to know of the policy, None while it loads for the first time; PolicyUnavailable when it failed."""
@@ -187,7 +195,7 @@ class InferenceWorker:
             self._ready(message, now_s)
         elif isinstance(message, Unavailable):
             self._log_once(f"the policy cannot be loaded: {message.text}", message.traceback)
-            self._end(f"the policy cannot be loaded{' again' * bool(self._facts)}: {message.text}", now_s)
+            self._end(f"the policy cannot be loaded again: {message.text}" if self._facts else message.text, now_s)
         elif isinstance(message, Engine):
             self.engine = message.state
         elif isinstance(message, Answer):
@@ -263,12 +271,11 @@ class InferenceWorker:
         if wait_s is not None:
             self.trouble = f"{why}; it is started again in {wait_s:g} s ({self._restarts.count} of {self._restarts.most})"
         elif self._facts and again:
-            count = self._restarts.count
-            self.trouble = f"{why}; started again {count} times in a row (policy.restarts), it is given up: {REMEDY}"
+            self.trouble = f"{why}; given up after {self._restarts.count} new starts in a row (policy.restarts): {REMEDY}"
         else:
             self.trouble = f"{why}; {REMEDY}" if self._facts else why
         if self._facts:
-            self._outcomes.append(WorkerLost(self.trouble))
+            self._outcomes.append(WorkerLost(self.trouble, why))
 
     def _follow(self) -> None:
         """The process is gone."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,11 +99,9 @@ def how_it_ended(status: int) -> str:
         return f"ended with exit status {status}"
     number = -status
     try:
-        name = signal.Signals(number).name
+        name, meaning = signal.Signals(number).name, signal.strsignal(number)
     except ValueError:
-        name = f"signal {number}"
-    meaning = signal.strsignal(number)
-    text = f"was ended by {name}" + (f" ({meaning})" if meaning else "")
+        return f"was ended by signal {number}"
     if number == signal.SIGKILL:
-        text += ", which comes from a person or, when memory runs out, from the kernel (see dmesg)"
-    return text
+        meaning += " by somebody, or by the kernel because memory ran out: see dmesg"
+    return f"was ended by {name} ({meaning})"

@@ -11,6 +11,11 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
 from specprune_ros.config import Config
 from specprune_ros.control.instruction import Instruction
 from specprune_ros.ros import qos
@@ -34,8 +39,10 @@ class Instructions:
         self._heard: deque[int] = deque(maxlen=REMEMBERED)
         # Two subscriptions: ordinary publishers are heard by the first, what a latched one said before by the second.
         told = self._on_message if hasattr(Subscription, "CallbackType") else lambda message: self._on_message(message, {})
-        for profile in (qos.EVENTS, LATCHED_IN):
-            node.create_subscription(String, self._topic, told, profile)
+        node.create_subscription(String, self._topic, told, qos.EVENTS)
+        # That a publisher is not latched is no fault, and rclpy would warn of it.
+        silent = SubscriptionEventCallbacks(use_default_callbacks=False)
+        node.create_subscription(String, self._topic, told, LATCHED_IN, event_callbacks=silent)
         if hasattr(node, "add_post_set_parameters_callback"):
             node.add_post_set_parameters_callback(self._on_parameters)
 

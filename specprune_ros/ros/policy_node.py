@@ -37,6 +37,7 @@ from specprune_ros.ros.node_status import NodeStatusOutput
 from specprune_ros.ros.parameters import LiveParameters
 from specprune_ros.ros.run import Failure, run, stop_requested
 from specprune_ros.ros.state_sources import check_available
+from specprune_ros.ros.throttle import Throttle
 from specprune_ros.types import Command, Hold, InferenceResult, PolicyFacts
 
 INACTIVE = "inactive; activate the node"
@@ -71,6 +72,7 @@ class PolicyNode:
         self._loop: ControlLoop | None = None
         self._timer: ControlTimer | None = None
         self._counters = Counters()
+        self._hold_log, self._failure_log = Throttle(LOG_EVERY_S), Throttle(LOG_EVERY_S)
         self._ticked = False
         self._reported_s = time.monotonic()
         # Also alive while a simulated clock stands still.
@@ -119,6 +121,7 @@ class PolicyNode:
         self._inputs = InputStreams(self.node, config, with_proprio=policy.proprio_dims > 0)
         self._timer = ControlTimer(self.node, config.control.rate, self._tick)
         self._loop = loop  # what can fail has not failed
+        realtime.settle()
         self._report()
 
     def deactivate(self) -> None:
@@ -201,7 +204,8 @@ class PolicyNode:
         if reason is not None:
             if outcome.braking is None:
                 self._commands.hold(self._now_ns())  # disarming may have said so just now
-            self.node.get_logger().warning(f"holding: {reason}", throttle_duration_sec=LOG_EVERY_S)
+            if self._hold_log.ready():
+                self.node.get_logger().warning(f"holding: {reason}")
         self._diagnostics.ticked(reason)
         # The command is out: now, and not just before the next one, is the time for what takes a while.
         if time.monotonic() - self._reported_s >= REPORT_S or self._status.changed(self._state):
@@ -218,7 +222,7 @@ class PolicyNode:
         self._arming.watch(self._in_the_way)
         planned = loop.tick(now_ns)
         if self._model.trouble and isinstance(planned, Hold):
-            planned = replace(planned, reason=f"{self._model.trouble}; {planned.reason}")
+            planned = replace(planned, reason=self._model.trouble)
         outcome = self._arming.pass_on(planned, now_ns, config.safety)
         command = outcome if isinstance(outcome, Command) else outcome.braking
         if command:
@@ -245,7 +249,8 @@ class PolicyNode:
             elif self._loop is None:
                 continue  # asked for before the node was deactivated
             elif isinstance(outcome, Exception):
-                self.node.get_logger().error(f"inference failed: {outcome}", throttle_duration_sec=LOG_EVERY_S)
+                if self._failure_log.ready():
+                    self.node.get_logger().error(f"inference failed: {outcome}")
                 self._loop.failed(outcome)
             else:
                 self._accept(outcome, now_ns)
@@ -264,7 +269,7 @@ class PolicyNode:
         """Whatever was planned is not followed to its end: nobody watches over it any more."""
         self.node.get_logger().error(str(lost))
         given_up = self._model.state is State.FAILED
-        self._arming.disarm(str(lost) if given_up else f"{lost}; call ~/arm when it answers again")
+        self._arming.disarm(str(lost) if given_up else f"{lost.why}; call ~/arm when the policy answers again")
         if self._loop:
             self._loop.failed(lost)
             self._loop.drop_plan()

@@ -47,7 +47,7 @@ def misbehave(how):
         time.sleep(1.5)
     if how == "hang":
         time.sleep(3600)
-    if how == "gil":
+    while how == "gil":  # a signal interrupts it
         ctypes.PyDLL(None).sleep(3600)
     if how == "segv":
         ctypes.string_at(0)

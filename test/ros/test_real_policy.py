@@ -11,7 +11,7 @@ from std_msgs.msg import String
 from tiny_checkpoints import write_tiny_checkpoint
 
 from specprune_ros.infer.load import BUNDLED
-from specprune_ros.msg import Action, PruningStatus
+from specprune_ros.msg import Action, NodeStatus, PruningStatus
 from specprune_ros.ros import convert, qos
 from specprune_ros.srv import ResetSim
 
@@ -39,7 +39,7 @@ def test_a_live_aggressiveness_changes_the_tokens_kept_in_the_next_status(graph,
     # A slow control rate leaves time between two frames: a busy machine is no reason to forget the history.
     slow = {"control__rate": 4.0, "control__observation_timeout": 5.0, "control__chunk_timeout": 10.0}
     slow |= {"control__execute_steps": 1, "control__lead_steps": 0}  # but infer in every period
-    graph.start(*POLICY, policy__checkpoint=checkpoint, policy__threads=1, instruction=TASK, **slow)
+    node = graph.start(*POLICY, policy__checkpoint=checkpoint, policy__threads=1, instruction=TASK, **slow)
 
     def next_pruned(aggressiveness):
         """The next status under this setting with a history; the first pass after a start or a gap is dense."""
@@ -57,6 +57,15 @@ def test_a_live_aggressiveness_changes_the_tokens_kept_in_the_next_status(graph,
     dense = graph.until(lambda: next((s for s in statuses if s.aggressiveness == 0.0), None), what="a dense inference")
     assert dense.mode == "dense" and dense.tokens_kept == 512
     assert convert.rgb(pictures[-1], "").std() > 5
+    said = graph.listen(NodeStatus, f"{NODE}/node_status", qos.LATCHED)
+    model = graph.until(lambda: said and said[-1].ready and said[-1].model, what="the node's status")
+    assert (model.engine, model.policy) == ("eager", checkpoint.name)
+    assert loads_torch(model.pid) and not loads_torch(node.popen.pid), "the model's process has it, control has not"
+
+
+def loads_torch(pid):
+    with open(f"/proc/{pid}/maps") as file:
+        return "libtorch" in file.read()
 
 
 def test_damaged_weights_end_the_start_with_one_clear_line(graph, checkpoint, tmp_path):
