@@ -1,8 +1,8 @@
 """What this package takes over from the shell that started it: the one place where that is decided.
 
-`cleaned` is for what runs on a ROS graph of our own: `make`, the `specprune` commands, the nodes that demo and benchmark
-start, the tests. There the variables of RULES must not matter. A variable that no rule names stays as it is, among them
-PATH, HOME, locale and proxies, CUDA_VISIBLE_DEVICES, the hub's variables, and which driver renders (LIBGL_*, __EGL_*).
+`cleaned` is for what runs on a ROS graph of our own: `make`, the `specprune` commands, the nodes that demo and
+benchmark start, the tests. There the variables of RULES must not matter. A variable that no rule names stays as it is,
+among them PATH, HOME, locale, proxies, CUDA_VISIBLE_DEVICES, the hub's variables, which driver renders (LIBGL_*).
 
 `mistakes` is for nodes that a user starts with `ros2 run` or `ros2 launch`. Their ROS settings are the user's and stay;
 one that cannot work is refused in one line, before ROS ends the process with less.
@@ -19,7 +19,7 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ DOMAIN_IDS = range(233)
 """What DDS has port numbers for (RTPS 2.2, 9.6.1.1, with the default gains)."""
 PRIVATE_DOMAINS = range(1, 102)
 """Domains that need no port setting of the operating system (ROS 2, "The ROS_DOMAIN_ID")."""
+DISCOVERY_PORT = 11811
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def enter() -> None:
 
 
 def mistakes(environ: Mapping[str, str], prefixes: Iterable[Path] = ()) -> list[str]:
-    """One line for each setting with which no node can start, or with which it would start alone: name, value, bound, remedy.
+    """One line for each setting with which no node can start, or would start alone: name, value, bound, remedy.
 
     prefixes: more folders than AMENT_PREFIX_PATH in which middlewares may be installed.
     """
@@ -186,7 +187,7 @@ def neighbourhood(environ: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={environ[name]}" for name in names if environ.get(name))
 
 
-def render_without_display(environ: dict[str, str]) -> None:
+def render_without_display(environ: MutableMapping[str, str]) -> None:
     """MuJoCo renders into memory and never opens a window: EGL, unless OSMesa is asked for. PyOpenGL must agree."""
     wanted = environ.get("MUJOCO_GL", "").strip().lower()
     environ["MUJOCO_GL"] = environ["PYOPENGL_PLATFORM"] = "osmesa" if wanted == "osmesa" else "egl"
@@ -196,14 +197,16 @@ def writable_folders(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables that name a temporary folder where the usual one cannot be written: no home, a read-only one."""
     changes = {}
     home = environ.get("HOME", "")
-    usual_log = Path(home, ".ros", "log") if home else None
-    if environ.get("ROS_LOG_DIR"):
-        usual_log = Path(environ["ROS_LOG_DIR"].replace("~", home, 1))
-    elif environ.get("ROS_HOME"):
-        usual_log = Path(environ["ROS_HOME"].replace("~", home, 1), "log")
-    if usual_log is None or not _can_write(usual_log):
+    at_home = bool(home) and os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK)
+    if given := environ.get("ROS_LOG_DIR"):
+        log = Path(given.replace("~", home, 1))
+    elif given := environ.get("ROS_HOME"):
+        log = Path(given.replace("~", home, 1), "log")
+    else:
+        log = Path(home, ".ros", "log") if at_home else None
+    if log is None or not _can_write(log):
         changes["ROS_LOG_DIR"] = str(_temporary("log"))
-    if not (home and _can_write(Path(home, ".config"))) and not environ.get("MPLCONFIGDIR"):
+    if not at_home and not environ.get("MPLCONFIGDIR"):
         changes["MPLCONFIGDIR"] = str(_temporary("matplotlib"))
     return changes
 
@@ -214,8 +217,8 @@ def domain_mistake(environ: Mapping[str, str]) -> str | None:
     if not text or (re.fullmatch(r"[0-9]{1,3}", text) and int(text) in DOMAIN_IDS):
         return None
     return (
-        f"ROS_DOMAIN_ID={text}: not a whole number in 0 .. {DOMAIN_IDS[-1]}; give one, e.g. `export ROS_DOMAIN_ID=42`, or "
-        "`unset ROS_DOMAIN_ID`"
+        f"ROS_DOMAIN_ID={text}: not a whole number in 0 .. {DOMAIN_IDS[-1]}; "
+        "give one, e.g. `export ROS_DOMAIN_ID=42`, or `unset ROS_DOMAIN_ID`"
     )
 
 
@@ -243,21 +246,24 @@ def _profile_mistake(environ: Mapping[str, str], name: str) -> str | None:
     path = environ.get(name, "")
     if not path or os.path.isfile(path):
         return None
-    return f"{name}={path}: there is no such file, and Fast DDS would go on with its defaults; correct the path, or `unset {name}`"
+    return (
+        f"{name}={path}: there is no such file, and Fast DDS would go on with its defaults; "
+        f"correct the path, or `unset {name}`"
+    )
 
 
 def _server_mistake(environ: Mapping[str, str], server: str) -> str | None:
     if not (server := server.strip()):
         return None
-    name = f"ROS_DISCOVERY_SERVER={environ['ROS_DISCOVERY_SERVER']}"
+    whole, remedy = f"ROS_DISCOVERY_SERVER={environ['ROS_DISCOVERY_SERVER']}", "`unset ROS_DISCOVERY_SERVER`"
     form = re.fullmatch(r"(?:(?:UDP|TCP)v[46]:)?(?:\[([^]]+)\]|([^:\[\]]+))(?::(\d+))?", server)
-    if not form or not 0 < int(form[3] or 11811) < 65536:
-        return f"{name}: {server!r} is not host:port with a port in 1 .. 65535; correct it, or `unset ROS_DISCOVERY_SERVER`"
+    if not form or not 0 < int(form[3] or DISCOVERY_PORT) < 65536:
+        return f"{whole}: {server!r} is not host:port with a port in 1 .. 65535; correct it, or {remedy}"
+    host = form[1] or form[2]
     try:
-        socket.getaddrinfo(form[1] or form[2], None)
-    except OSError as error:
-        host = form[1] or form[2]
-        return f"{name}: the host {host!r} is not known ({error.strerror}); correct it, or `unset ROS_DISCOVERY_SERVER`"
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        return f"{whole}: the host {host!r} is not known ({error}); correct it, or {remedy}"
     return None
 
 

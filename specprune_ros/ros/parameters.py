@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +11,9 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from specprune_ros import parameter_files
 from specprune_ros.config import PRESET_NAMES, Config, ConfigError, Parameter, parameters
+from specprune_ros.ros import run
 
 INTEGER_LIMITS = (-(2**63), 2**63 - 1)
 FLOAT_LIMITS = (-sys.float_info.max, sys.float_info.max)
@@ -47,7 +50,7 @@ class LiveParameters:
         return self._config
 
     def _completed(self, changes: list[RosParameter]) -> list[RosParameter]:
-        """Integers become doubles where those are meant, and a preset changes together with the values it stands for."""
+        """Integers become doubles where those are meant; a preset changes together with the values it stands for."""
         completed = {change.name: self._as_declared(change) for change in changes}
         before = self.config
         try:
@@ -67,10 +70,12 @@ class LiveParameters:
                 self._node.set_parameters([RosParameter(name, value=value)])
 
     def _as_declared(self, change: RosParameter) -> RosParameter:
+        """A change in the type that was declared, where it says the same in another one; else as it is."""
         declared = self._declared.get(change.name)
-        if declared and isinstance(declared.default, float) and change.type_ == RosParameter.Type.INTEGER:
-            return RosParameter(change.name, RosParameter.Type.DOUBLE, float(change.value))
-        return change
+        if declared is None:
+            return change
+        value = _as_doubles(change, declared.default)
+        return RosParameter(change.name, ros_type(declared), value) if value is not None else change
 
     def _check(self, changes: Sequence[RosParameter]) -> SetParametersResult:
         """Accepts changes that make a valid configuration together. Other callbacks may still refuse them, so what
@@ -88,7 +93,11 @@ class LiveParameters:
 
 
 def take_overrides(node: Node) -> dict[str, Any]:
-    """What command line and YAML files set, apart from rclpy's own; undeclared again, for a declaration with descriptors."""
+    """What command line and YAML files set, apart from rclpy's own; undeclared again, to be declared with descriptors.
+
+    ConfigError: a parameter file sets nothing on this node.
+    """
+    parameter_files.check(parameter_files.given(run.arguments()), node.get_fully_qualified_name())
     given = {
         name: parameter.value
         for name, parameter in node.get_parameters_by_prefix("").items()
@@ -103,6 +112,43 @@ def declare(node: Node, parameter: Parameter, value: Any) -> None:
     """Declares one parameter with its description, range and value."""
     value = list(value) if isinstance(value, tuple) else value
     node.declare_parameter(parameter.name, value, descriptor(parameter), ignore_override=True)
+
+
+def ros_type(parameter: Parameter) -> RosParameter.Type:
+    """The type that ROS gives a parameter; also of an empty list, which shows none."""
+    default = parameter.default
+    if isinstance(default, tuple):
+        is_number = bool(default) and isinstance(default[0], float)
+        return RosParameter.Type.DOUBLE_ARRAY if is_number else RosParameter.Type.STRING_ARRAY
+    return RosParameter.Type.from_parameter_value(default)
+
+
+def _as_doubles(change: RosParameter, default: Any) -> float | list[Any] | None:
+    """The value of a change to `default`'s type where whole numbers stand for doubles, or nothing for an empty list.
+
+    `ros2 param set` sends [0, 1] as integers, [0, 1.5] as text, and [] as bytes; rclpy's own client also.
+    """
+    value, kind = change.value, change.type_
+    if isinstance(default, float):
+        return float(value) if kind == RosParameter.Type.INTEGER else None
+    if not isinstance(default, tuple):
+        return None
+    if kind == RosParameter.Type.STRING and re.fullmatch(r"\s*\[[^]]*\]\s*", value):
+        value = [item.strip() for item in value.strip()[1:-1].split(",") if item.strip()]
+    elif isinstance(value, (str, bool, int, float)) or value is None:
+        return None
+    if len(value) == 0:
+        return []
+    if (
+        not default
+        or not isinstance(default[0], float)
+        or kind in (RosParameter.Type.BOOL_ARRAY, RosParameter.Type.DOUBLE_ARRAY)
+    ):
+        return None
+    try:
+        return [float(item) for item in value]
+    except (TypeError, ValueError):
+        return None
 
 
 def descriptor(parameter: Parameter) -> ParameterDescriptor:
