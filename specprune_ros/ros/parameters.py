@@ -81,6 +81,9 @@ class LiveParameters:
         """Accepts changes that make a valid configuration together. Other callbacks may still refuse them, so what
         is in force is read back from the node, the next time somebody asks."""
         values = self._ours(changes)
+        unset = [change.name for change in changes if change.type_ == RosParameter.Type.NOT_SET]
+        if unset and unset[0] in values:
+            return SetParametersResult(successful=False, reason=f"{unset[0]}: cannot be unset; give a value")
         try:
             self.config.updated(values)
         except ConfigError as error:
@@ -124,30 +127,26 @@ def ros_type(parameter: Parameter) -> RosParameter.Type:
 
 
 def _as_doubles(change: RosParameter, default: Any) -> float | list[Any] | None:
-    """The value of a change to `default`'s type where whole numbers stand for doubles, or nothing for an empty list.
+    """What a change means where whole numbers stand for doubles, or where a list is empty; None where neither is so.
 
-    `ros2 param set` sends [0, 1] as integers, [0, 1.5] as text, and [] as bytes; rclpy's own client also.
+    `ros2 param set` sends [0, 1] as integers, [0, 1.5] as text, and [] as bytes.
     """
-    value, kind = change.value, change.type_
+    value, kind, types = change.value, change.type_, RosParameter.Type
     if isinstance(default, float):
-        return float(value) if kind == RosParameter.Type.INTEGER else None
+        return float(value) if kind == types.INTEGER else None
     if not isinstance(default, tuple):
         return None
-    if kind == RosParameter.Type.STRING and re.fullmatch(r"\s*\[[^]]*\]\s*", value):
+    if kind == types.STRING and re.fullmatch(r"\s*\[[^]]*\]\s*", value):
         value = [item.strip() for item in value.strip()[1:-1].split(",") if item.strip()]
-    elif isinstance(value, (str, bool, int, float)) or value is None:
+    elif kind not in (types.INTEGER_ARRAY, types.BYTE_ARRAY, types.STRING_ARRAY, types.DOUBLE_ARRAY, types.BOOL_ARRAY):
         return None
     if len(value) == 0:
         return []
-    if (
-        not default
-        or not isinstance(default[0], float)
-        or kind in (RosParameter.Type.BOOL_ARRAY, RosParameter.Type.DOUBLE_ARRAY)
-    ):
+    if not (default and isinstance(default[0], float)) or kind not in (types.INTEGER_ARRAY, types.STRING):
         return None
     try:
         return [float(item) for item in value]
-    except (TypeError, ValueError):
+    except ValueError:
         return None
 
 
@@ -159,6 +158,7 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
         description=f"{parameter.doc}{unit}",
         additional_constraints=f"one of: {', '.join(parameter.choices)}" if parameter.choices else "",
         read_only=not parameter.live,
+        dynamic_typing=True,  # `LiveParameters` refuses another type, and names parameter and value; rclpy does not
     )
     if parameter.bounds and isinstance(parameter.default, float):
         low, high = _closed(parameter.bounds, FLOAT_LIMITS)

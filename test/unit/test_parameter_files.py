@@ -37,7 +37,8 @@ def test_wildcards_mean_what_they_mean_to_ros(pattern, nodes, others):
 
 
 def test_every_way_to_name_a_node_is_read(file):
-    text = f"policy_node:\n{BODY}/right/policy_node:\n{BODY}'*':\n{BODY}left:\n  policy_node:\n    ros__parameters: {{b.c: [1.0]}}\n"
+    nested = "left:\n  policy_node:\n    ros__parameters: {b.c: [1.0]}\n"
+    text = f"policy_node:\n{BODY}/right/policy_node:\n{BODY}'*':\n{BODY}{nested}"
     assert read(file(text)) == (
         Section("/policy_node", {"a": 1}),
         Section("/right/policy_node", {"a": 1}),
@@ -50,7 +51,7 @@ def test_every_way_to_name_a_node_is_read(file):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "it is empty; expected '/**:'"),
+        ("", r"it is empty; expected '/\*\*:'"),
         ("3", "it holds a int; expected"),
         ("- a\n", "it holds a list; expected"),
         ("a: [", "not valid YAML: .* line 1, column"),
