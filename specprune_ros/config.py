@@ -221,6 +221,18 @@ class Limits:
     angular_acceleration: float = param(
         10.0, "Largest change of the rotational velocity", unit="rad/s^2", bounds=(0.01, 10000.0)
     )
+    linear_jerk: float = param(
+        40.0,
+        "Largest change of the translational acceleration, between chunks as well",
+        unit="m/s^3",
+        bounds=(0.01, 1e6),
+    )
+    angular_jerk: float = param(
+        200.0,
+        "Largest change of the rotational acceleration, between chunks as well",
+        unit="rad/s^3",
+        bounds=(0.01, 1e7),
+    )
     workspace_min: tuple = param(
         (0.2, -0.5, 0.0), "Lowest x, y, z of the end effector in the base frame", unit="m", bounds=(-5.0, 5.0)
     )
@@ -249,6 +261,40 @@ class Safety:
 
 
 @dataclass(frozen=True)
+class Supervision:
+    """What must be true of an armed arm: it follows its commands, and moves only by them. Otherwise the node disarms."""
+
+    enabled: bool = param(True, "Compare commanded and measured motion while armed, and disarm when they disagree")
+    delay: float = param(
+        0.1, "Time that the arm may take before it answers a command", unit="s", bounds=(0.0, 2.0)
+    )
+    follow_translation: float = param(
+        0.01,
+        "Commanded translation that must show in the measured pose, apart from that of the last `delay`",
+        unit="m",
+        bounds=(0.001, 1.0),
+    )
+    follow_rotation: float = param(
+        0.1,
+        "Commanded rotation that must show in the measured pose, apart from that of the last `delay`",
+        unit="rad",
+        bounds=(0.01, 6.0),
+    )
+    drift_translation: float = param(
+        0.025, "Measured translation that no command explains", unit="m", bounds=(0.001, 1.0)
+    )
+    drift_rotation: float = param(
+        0.15, "Measured rotation that no command explains", unit="rad", bounds=(0.01, 6.0)
+    )
+    error_translation: float = param(
+        0.05, "With target_pose: distance of the measured pose from the target", unit="m", bounds=(0.001, 0.5)
+    )
+    error_rotation: float = param(
+        0.3, "With target_pose: angle between the measured pose and the target", unit="rad", bounds=(0.01, 3.1)
+    )
+
+
+@dataclass(frozen=True)
 class RealTime:
     """What the process asks of the operating system; what is refused is reported and not needed."""
 
@@ -270,12 +316,6 @@ class Output:
     )
     switch_servo: bool = param(
         True, "Switch MoveIt Servo to twist commands when armed, and obey its status; needs moveit_msgs", live=False
-    )
-    leash_translation: float = param(
-        0.05, "Farthest that a target pose may be from the measured one", unit="m", bounds=(0.001, 0.5)
-    )
-    leash_rotation: float = param(
-        0.3, "Largest angle between a target pose and the measured one", unit="rad", bounds=(0.01, 3.1)
     )
     gripper: str = param(
         "auto",
@@ -461,6 +501,7 @@ class Config:
     action: ActionScale = field(default_factory=ActionScale)
     limits: Limits = field(default_factory=Limits)
     safety: Safety = field(default_factory=Safety)
+    supervision: Supervision = field(default_factory=Supervision)
     output: Output = field(default_factory=Output)
     realtime: RealTime = field(default_factory=RealTime)
     policy: Policy = field(default_factory=Policy)

@@ -179,16 +179,25 @@ class Displacement:
 
 @dataclass(frozen=True)
 class Command:
-    """One control period's motion, after all limits; step and chunk_age as in ChunkStep."""
+    """One control period's motion, after all limits.
+
+    step and chunk_age as in ChunkStep; target: where the end effector is commanded to be at the end of the period, integrated from
+    the pose at which the arm was armed, None while nobody has armed it.
+    """
 
     displacement: Displacement
     chunk_id: int
     step: int
     chunk_age: float
+    target: EndEffector | None = None
 
 
 @dataclass(frozen=True)
 class Hold:
-    """No action may be commanded in this period, and why."""
+    """The policy's motion must not go on in this period, and why.
+
+    braking: what is still to be commanded on the way to rest, as a stop within the limits takes a few periods; None at rest.
+    """
 
     reason: str
+    braking: Command | None = None

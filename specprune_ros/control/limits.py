@@ -1,46 +1,63 @@
 """From what the policy wants to what may be commanded: conventions, then limits in a fixed order, each with a reason.
 
-finite -> range and scale -> step -> speed -> acceleration -> workspace (ros.md, Safety contract). A limit shortens a motion and
-keeps its direction, except at the workspace's walls, along which the arm may slide.
-"""
+finite -> range and scale -> step -> speed -> acceleration -> jerk -> workspace (docs/explanation/safety.md). A limit
+shortens a motion and keeps its direction, except at the workspace's walls, along which the arm may slide. The last four
+are one calculation, because a motion is allowed only if the arm can stop from there within the same limits and inside
+the box: see `control/profile.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from specprune_ros import rotation
 from specprune_ros.config import ActionScale, Limits
+from specprune_ros.control.profile import Bounds, Moving, Room, Steered, Vector, braked, steered
 from specprune_ros.types import ACTION_DIMS, BadInput, Displacement
+
+LIMIT_NAMES = ("range", "step", "speed", "acceleration", "jerk", "workspace")
+"""In the order in which they are applied."""
+
+REST = Displacement(np.zeros(3), np.zeros(3), 1.0)
+"""No motion."""
 
 _NAMES = ("dx", "dy", "dz", "rotation x", "rotation y", "rotation z", "gripper")
 _LOW = np.array([-1.0] * 6 + [0.0])
 _HIGH = np.ones(ACTION_DIMS)
 _SLACK = 1e-9
-"""Rounding is no reason."""
+"""A difference below this is a rounding error and no reason to report a limit."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What limits look at besides the motion. position_m: (3,) measured, base frame [m]; quaternion_xyzw: (4,) measured; before: what was
-    commanded in the last period, no motion after a hold; period_s: of control [s]."""
+    """What limits look at besides the wanted motion.
 
-    position_m: np.ndarray
+    start_m: (3,) where the period begins, base frame [m]: the last target, or what the measured pose will be when the
+    commands that are under way have been carried out; quaternion_xyzw: (4,) measured; linear, angular: the last
+    commanded motion, [m/s] and [rad/s]; period_s: one control period [s]."""
+
+    start_m: np.ndarray
     quaternion_xyzw: np.ndarray
-    before: Displacement
+    linear: Moving
+    angular: Moving
     period_s: float
 
 
-REST = Displacement(np.zeros(3), np.zeros(3), 1.0)
-"""No motion."""
+@dataclass(frozen=True)
+class Permitted:
+    """What may be commanded in one period, the motion it leaves the arm with, and by name the reason of every limit
+    that changed it."""
 
-Limit = Callable[[Displacement, Situation, Limits], tuple[Displacement, str | None]]
+    displacement: Displacement
+    linear: Moving
+    angular: Moving
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 def finite(action: np.ndarray) -> np.ndarray:
-    """Nothing can be saved of a NaN: BadInput."""
+    """The action (7,); BadInput when it has another shape or a value that is not finite, of which nothing can be
+    used."""
     if action.shape != (ACTION_DIMS,):
         raise BadInput(f"action has shape {action.shape}, expected ({ACTION_DIMS},); check the policy's action head")
     if not np.isfinite(action).all():
@@ -73,78 +90,110 @@ def displacement(action: np.ndarray, scale: ActionScale, quaternion_xyzw: np.nda
     return Displacement(moved, turned, gripper)
 
 
-def step(wanted: Displacement, situation: Situation, limits: Limits) -> tuple[Displacement, str | None]:
-    """No longer than one control period's step may be."""
-    return _shortened(wanted, limits.step_translation, limits.step_rotation, "step", 1.0, ("m", "rad"))
+def permitted(action: np.ndarray, scale: ActionScale, limits: Limits, situation: Situation) -> Permitted:
+    """What may be commanded of an action (7,); BadInput for a NaN."""
+    action, out_of_range = in_range(finite(action))
+    wanted = displacement(action, scale, situation.quaternion_xyzw)
+    linear_bounds, angular_bounds = _bounds(limits, situation.period_s)
+    moved, moved_by = _capped(wanted.translation_m, limits.step_translation, limits.linear_speed, situation.period_s)
+    turned, turned_by = _capped(wanted.rotation_rad, limits.step_rotation, limits.angular_speed, situation.period_s)
+    linear = steered(moved, situation.linear, linear_bounds, _room(limits, situation.start_m))
+    angular = steered(turned, situation.angular, angular_bounds)
+    reasons = {
+        "range": out_of_range,
+        "step": _reason("step", moved_by.get("step"), turned_by.get("step"), "m", "rad"),
+        "speed": _reason("speed", moved_by.get("speed"), turned_by.get("speed"), "m/s", "rad/s"),
+        "acceleration": _reason("acceleration", linear.acceleration, angular.acceleration, "m/s^2", "rad/s^2"),
+        "jerk": _reason("jerk", linear.jerk, angular.jerk, "m/s^3", "rad/s^3"),
+        "workspace": _wall_reason(linear, situation.start_m, limits),
+    }
+    given = {name: reason for name, reason in reasons.items() if reason is not None}
+    return _permitted(linear.moving, angular.moving, wanted.gripper, situation.period_s, given)
 
 
-def speed(wanted: Displacement, situation: Situation, limits: Limits) -> tuple[Displacement, str | None]:
-    """No faster than the arm may be."""
-    period_s = situation.period_s
-    longest = limits.linear_speed * period_s, limits.angular_speed * period_s
-    return _shortened(wanted, *longest, "speed", period_s, ("m/s", "rad/s"))
+def braking(gripper: float, limits: Limits, situation: Situation) -> Permitted | None:
+    """The next period on the way to rest; None when the arm is at rest already."""
+    if situation.linear.at_rest and situation.angular.at_rest:
+        return None
+    linear_bounds, angular_bounds = _bounds(limits, situation.period_s)
+    linear, angular = braked(situation.linear, linear_bounds), braked(situation.angular, angular_bounds)
+    return _permitted(linear, angular, gripper, situation.period_s, {})
 
 
-def acceleration(wanted: Displacement, situation: Situation, limits: Limits) -> tuple[Displacement, str | None]:
-    """No sudden change against the period before; stopping is a change as well."""
-    before, period_s = situation.before, situation.period_s
-    change = replace(
-        wanted,
-        translation_m=wanted.translation_m - before.translation_m,
-        rotation_rad=wanted.rotation_rad - before.rotation_rad,
+def outside(position_m: np.ndarray, limits: Limits) -> str | None:
+    """Where a position (3,) [m] is outside the workspace, in words; None inside."""
+    found = [
+        f"{axis} {at:.3f} m is {'below' if at < low else 'above'} limits.workspace_{'min' if at < low else 'max'} "
+        f"({low if at < low else high:g} m)"
+        for axis, at, low, high in zip("xyz", position_m, limits.workspace_min, limits.workspace_max, strict=True)
+        if not low - _SLACK <= at <= high + _SLACK
+    ]
+    return ", ".join(found) or None
+
+
+def full_scale(scale: ActionScale, limits: Limits, period_s: float) -> tuple[float, float]:
+    """The fastest translation and rotation that the arm may do now, in action units per control period.
+
+    At most 1.0, a full-scale command, and less where limits are below it: what is coarse motion for a slow arm is
+    judged by this."""
+    metres = min(limits.step_translation, limits.linear_speed * period_s)
+    radians = min(limits.step_rotation, limits.angular_speed * period_s)
+    return min(1.0, metres / scale.scale_translation), min(1.0, radians / scale.scale_rotation)
+
+
+def _bounds(limits: Limits, period_s: float) -> tuple[Bounds, Bounds]:
+    linear = min(limits.linear_speed, limits.step_translation / period_s)
+    angular = min(limits.angular_speed, limits.step_rotation / period_s)
+    return (
+        Bounds(linear, limits.linear_acceleration, limits.linear_jerk, period_s),
+        Bounds(angular, limits.angular_acceleration, limits.angular_jerk, period_s),
     )
-    largest = limits.linear_acceleration * period_s**2, limits.angular_acceleration * period_s**2
-    change, reason = _shortened(change, *largest, "acceleration", period_s**2, ("m/s^2", "rad/s^2"))
-    if reason is None:
-        return wanted, None
-    moved, turned = before.translation_m + change.translation_m, before.rotation_rad + change.rotation_rad
-    return replace(wanted, translation_m=moved, rotation_rad=turned), reason
 
 
-def workspace(wanted: Displacement, situation: Situation, limits: Limits) -> tuple[Displacement, str | None]:
-    """Not out of the box, and from outside of it only back in; the arm is never pulled."""
-    low = np.minimum(0.0, np.asarray(limits.workspace_min) - situation.position_m)
-    high = np.maximum(0.0, np.asarray(limits.workspace_max) - situation.position_m)
-    moved = np.clip(wanted.translation_m, low, high)
-    walls = np.flatnonzero(np.abs(moved - wanted.translation_m) > _SLACK)
-    if not walls.size:
-        return wanted, None
-    at = ", ".join(f"{'xyz'[i]} {situation.position_m[i]:.3f} m" for i in walls)
-    return replace(wanted, translation_m=moved), f"workspace: the end effector is at {at} and would leave the box"
+def _capped(
+    wanted: np.ndarray, step: float, speed: float, period_s: float
+) -> tuple[Vector, dict[str, tuple[float, float]]]:
+    """The velocity of one part, no faster than step and speed allow, and what shortened it, from -> to."""
+    size, changes = float(np.linalg.norm(wanted)), {}
+    allowed = size
+    if allowed > step + _SLACK:
+        changes["step"] = (allowed, step)
+        allowed = step
+    if allowed > speed * period_s + _SLACK:
+        changes["speed"] = (allowed / period_s, speed)
+        allowed = speed * period_s
+    x, y, z = wanted * (allowed / size / period_s) if size else wanted
+    return (float(x), float(y), float(z)), changes
 
 
-LIMITS: tuple[Limit, ...] = (step, speed, acceleration, workspace)
+def _room(limits: Limits, start_m: np.ndarray) -> Room:
+    """To the walls; from outside of them, back in but no farther out."""
+    low = (min(0.0, wall - at) for wall, at in zip(limits.workspace_min, start_m.tolist(), strict=True))
+    high = (max(0.0, wall - at) for wall, at in zip(limits.workspace_max, start_m.tolist(), strict=True))
+    return Room(tuple(low), tuple(high))
 
 
-def permitted(
-    action: np.ndarray, scale: ActionScale, limits: Limits, situation: Situation
-) -> tuple[Displacement, dict[str, str]]:
-    """What may be commanded of an action (7,), and by name the reason of every limit that changed it; BadInput for a NaN."""
-    action, reason = in_range(finite(action))
-    reasons = {} if reason is None else {"range": reason}
-    motion = displacement(action, scale, situation.quaternion_xyzw)
-    for limit in LIMITS:
-        motion, reason = limit(motion, situation, limits)
-        if reason is not None:
-            reasons[limit.__name__] = reason
-    return motion, reasons
+def _permitted(linear: Moving, angular: Moving, gripper: float, period_s: float, reasons: dict[str, str]) -> Permitted:
+    moved, turned = np.array(linear.velocity) * period_s, np.array(angular.velocity) * period_s
+    return Permitted(Displacement(moved, turned, gripper), linear, angular, reasons)
 
 
-LIMIT_NAMES = ("range", *(limit.__name__ for limit in LIMITS))
+def _reason(
+    name: str, linear: tuple[float, float] | None, angular: tuple[float, float] | None, metres: str, radians: str
+) -> str | None:
+    parts = [
+        f"{change[0]:.3f} -> {change[1]:.3f} {unit}"
+        for change, unit in ((linear, metres), (angular, radians))
+        if change
+    ]
+    return f"{name}: {', '.join(parts)}" if parts else None
 
 
-def _shortened(wanted, longest_m, longest_rad, name, per, units) -> tuple[Displacement, str | None]:
-    """Both parts no longer than allowed; the reason gives them divided by `per`, in `units`."""
-    parts, reasons = [], []
-    for vector, longest, unit in zip(
-        (wanted.translation_m, wanted.rotation_rad), (longest_m, longest_rad), units, strict=True
-    ):
-        length = float(np.linalg.norm(vector))
-        if length <= longest + _SLACK:
-            parts.append(vector)
-        else:
-            parts.append(vector * (longest / length))
-            reasons.append(f"{length / per:.3f} -> {longest / per:.3f} {unit}")
-    if not reasons:
-        return wanted, None
-    return Displacement(*parts, wanted.gripper), f"{name}: " + ", ".join(reasons)
+def _wall_reason(linear: Steered, start_m: np.ndarray, limits: Limits) -> str | None:
+    if not linear.walls:
+        return None
+    walls = (
+        f"{'xyz'[i]} {start_m[i]:.3f} m (box {limits.workspace_min[i]:g} .. {limits.workspace_max[i]:g} m)"
+        for i in linear.walls
+    )
+    return f"workspace: the end effector is at {', '.join(walls)} and would leave the box"

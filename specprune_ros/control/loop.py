@@ -16,19 +16,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from specprune_ros.config import Config, ConfigError
+from specprune_ros.control.drive import Drive, unfit_for_arming
 from specprune_ros.control.executor import ChunkExecutor
-from specprune_ros.control.limits import LIMIT_NAMES, REST, Situation, permitted
-from specprune_ros.observe.continuity import Continuity
+from specprune_ros.control.limits import full_scale
+from specprune_ros.observe.continuity import CALM_S, Continuity
 from specprune_ros.observe.history import FrameHistory, Images, clock_jumped_back
 from specprune_ros.observe.inputs import STATE, Inputs, state_origin
 from specprune_ros.observe.motion import MotionEstimator, longest_offset, reference_offset
+from specprune_ros.observe.motion import speed as motion_speed
 from specprune_ros.prune.controller import next_mode
 from specprune_ros.types import (
     NANOSECONDS,
     BadInput,
     ChunkStep,
     Command,
-    Displacement,
     EndEffector,
     Hold,
     InferenceRequest,
@@ -97,10 +98,7 @@ class ControlLoop:
         self.config = config
         self.counters = Counters()
         self.instruction = config.instruction.strip()
-        self.limit_reasons: tuple[str, ...] = ()
-        self.limits_hit = dict.fromkeys(LIMIT_NAMES, 0)
-        """commands that each limit changed"""
-        self._before: Displacement = REST
+        self.drive = Drive(self._period_ns)
         self._forget_all()
 
     # Observations: callbacks only store.
@@ -131,7 +129,7 @@ class ControlLoop:
         """Newest measured state. BadInput when unusable, which holds the arm until a good one comes."""
         try:
             self._inputs.check_state(state, proprio)
-            self._continuity.check(state)
+            self._continuity.check(state, self.drive.reach(self.config), settle=not self.drive.armed)
         except BadInput as error:
             self.refuse_state(error)
             raise
@@ -165,9 +163,27 @@ class ControlLoop:
         if config.instruction != previous.instruction:
             self.set_instruction(config.instruction)
 
-    def drop_plan(self) -> None:
-        """What was planned before now must not move the arm (it was just armed): plan afresh."""
+    # Arming: from here on the commanded path counts from the measured pose, and the arm is watched.
+
+    def obstacles(self, now_ns: int) -> list[str]:
+        """What speaks against arming now, of all that this loop knows."""
+        if reason := self.blocked(now_ns):
+            return [reason]
+        speed = self.motion and motion_speed(self.motion, self.config.action, self.config.control.rate)
+        return unfit_for_arming(self.measured, speed, self.config)
+
+    def engage(self) -> None:
+        """The arm was just armed. What was planned before must not move it, and its path begins where it is."""
         self._forget_plan()
+        self.drive.engage(self.measured)
+
+    def disagreement(self) -> str | None:
+        """Why an armed arm must be disarmed; None while its measured motion is what was commanded."""
+        if not self.drive.armed:
+            return None
+        if self._continuity.elsewhere_s() >= CALM_S:
+            return f"the pose has not been possible for {self._continuity.elsewhere_s():.2f} s: {self._continuity.jump}"
+        return self.drive.disagreement(self.measured, self.config)
 
     def reset(self) -> None:
         """A new beginning (new episode, clock jump): only configuration, instruction and counters stay."""
@@ -250,14 +266,7 @@ class ControlLoop:
     def tick(self, now_ns: int) -> Command | Hold:
         """The command for the period that starts now, or why there is none."""
         self.counters.ticks += 1
-        self.limit_reasons = ()
-        outcome = self._decide(now_ns)
-        self._before = outcome.displacement if isinstance(outcome, Command) else REST
-        return outcome
-
-    def not_sent(self) -> None:
-        """The last command did not leave: the arm is at rest, and the next one starts from there."""
-        self._before = REST
+        return self._decide(now_ns)
 
     def _decide(self, now_ns: int) -> Command | Hold:
         if clock_jumped_back(self._tick_ns, now_ns, self._period_ns):
@@ -265,24 +274,19 @@ class ControlLoop:
         self._tick_ns = now_ns
         reason = self.blocked(now_ns)
         if reason:
-            return self._hold(reason)
+            return self._hold(reason, now_ns)
         self._update_mode()
         step = self._executor.command(now_ns, self.config.control)
-        return self._limited(step) if isinstance(step, ChunkStep) else self._out_of_steps(step.reason, now_ns)
+        return self._limited(step, now_ns) if isinstance(step, ChunkStep) else self._out_of_steps(step.reason, now_ns)
 
-    def _limited(self, step: ChunkStep) -> Command | Hold:
-        state = self._inputs.state
-        situation = Situation(state.position_m, state.quaternion_xyzw, self._before, self._period_ns / NANOSECONDS)
+    def _limited(self, step: ChunkStep, now_ns: int) -> Command | Hold:
         try:
-            motion, reasons = permitted(step.action, self.config.action, self.config.limits, situation)
+            command = self.drive.permit(step, self._inputs.state, self.config, now_ns)
         except BadInput as error:
-            return self._hold(str(error))
+            return self._hold(str(error), now_ns)
         self.counters.commands += 1
-        self.counters.limited += bool(reasons)
-        self.limit_reasons = tuple(reasons.values())
-        for name in reasons:
-            self.limits_hit[name] += 1
-        return Command(motion, step.chunk_id, step.step, step.chunk_age)
+        self.counters.limited += bool(self.drive.limit_reasons)
+        return command
 
     def _out_of_steps(self, reason: str, now_ns: int) -> Hold:
         asked = self._outstanding
@@ -290,22 +294,32 @@ class ControlLoop:
             if self._executor.has_chunk:
                 self.counters.deadline_misses += 1
             reason += f"; inference {asked.chunk_id} has been running for {(now_ns - asked.asked_ns) * 1e-9:.2f} s"
-        return self._hold(f"{self._error}; {reason}" if self._error else reason)
+        return self._hold(f"{self._error}; {reason}" if self._error else reason, now_ns)
 
-    def _hold(self, reason: str) -> Hold:
+    def _hold(self, reason: str, now_ns: int) -> Hold:
+        """No motion is wanted: what is left of the last one is braked within the limits."""
         self.counters.holds += 1
-        return Hold(reason)
+        return Hold(reason, self.drive.brake(self._inputs.state, self.config, now_ns))
 
     def _update_mode(self) -> None:
         motion = self._motion.latest()
         controller = self.config.pruning.controller
-        before, self.mode = self.mode, next_mode(self.mode, motion, controller)
+        before, self.mode = self.mode, next_mode(self.mode, motion and self._relative(motion), controller)
         entered_fine = before is Mode.COARSE and self.mode is Mode.FINE and motion is not None
         if entered_fine and controller.enabled and controller.replan_on_fine and self._executor.has_chunk:
             self._executor.drop()
             # An inference that is under way is still used, so that the arm need not wait for two; the fine one follows.
             self._replan = True
             self.counters.replans += 1
+
+    def _relative(self, motion: Motion) -> Motion:
+        """Motion as a share of the fastest that the arm may do now: what is coarse is judged by that
+        (docs/explanation/method.md, controller)."""
+        period_s = self._period_ns / NANOSECONDS
+        linear, angular = full_scale(self.config.action, self.config.limits, period_s)
+        if not (linear and angular):  # an arm that may not move is never coarse
+            return Motion(0.0, 0.0, 0.0)
+        return Motion(motion.linear / linear, motion.angular / angular, motion.dz / linear)
 
     def _wanted(self, now_ns: int) -> bool:
         """A frame that was not inferred yet, and a chunk that runs out or must be replaced."""

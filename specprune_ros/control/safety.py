@@ -1,8 +1,9 @@
-"""Who may move the arm: disarmed until asked, an emergency stop that latches, and disarming when commands stop for long.
+"""Who may move the arm: disarmed until asked, an emergency stop that latches, and disarming when commands stop for
+long.
 
-States: DISARMED --arm--> ARMED --disarm, long hold, rival publisher--> DISARMED; any --estop--> ESTOPPED --reset_estop--> DISARMED.
-No clock and no ROS: `now_ns` is an argument. This is not a functional-safety device (README).
-"""
+States: DISARMED --arm--> ARMED --disarm, long hold, rival publisher--> DISARMED; any --estop--> ESTOPPED
+--reset_estop--> DISARMED. No clock and no ROS: `now_ns` is an argument. This is not a functional-safety device
+(README)."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ class SafetyGate:
             self._holding_since_ns = None
             return outcome
         self._watch_hold(outcome, now_ns, safety)
-        return outcome
+        return outcome if self.state is State.ARMED else Hold(outcome.reason)
 
     def _watch_hold(self, hold: Hold, now_ns: int, safety: Safety) -> None:
         if self._holding_since_ns is None or now_ns < self._holding_since_ns:

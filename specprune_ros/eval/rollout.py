@@ -112,7 +112,8 @@ def _periods(env, policy, config: Config, instruction: str, line: InferenceLine)
         if line.latency_steps:
             _ask(loop, line, period, now_ns, config)
         commanded = isinstance(decision, Command)
-        env.step(action_units(decision.displacement)) if commanded else env.hold()
+        command = decision if commanded else decision.braking
+        env.step(action_units(command.displacement)) if command else env.hold()
         yield commanded
 
 

@@ -9,13 +9,13 @@ from specprune_ros.config import Config
 from specprune_ros.ros.gripper import Gripper
 from specprune_ros.ros.interfaces import INTERFACES
 from specprune_ros.ros.servo import Servo
-from specprune_ros.types import Command, EndEffector
+from specprune_ros.types import Command
 
 ACKNOWLEDGE_S = 1.0
 
 
 class CommandOutput:
-    """Publishes commands; when they cease, rest, and then nothing. Once closed, nothing any more: the last message is a stop."""
+    """Publishes commands; when they cease, rest, and then nothing. Once closed, nothing any more."""
 
     def __init__(self, node: Node, config: Config):
         self._node = node
@@ -43,28 +43,28 @@ class CommandOutput:
             found.append(obstacle)
         return found
 
-    def send(self, command: Command, measured: EndEffector, now_ns: int, config: Config) -> None:
-        """One control period's motion."""
+    def send(self, command: Command, now_ns: int, hysteresis: float) -> None:
+        """One control period's motion. hysteresis: of the gripper, see `Gripper.want`."""
         if self._closed:
             return
-        self._interface.move(command, measured, now_ns, config)
+        self._interface.move(command, now_ns)
         self._opening = command.displacement.gripper
         self._rests_left = self._interface.rests
         if self._servo:
             self._servo.sent()
         if self._hand:
-            self._hand.want(self._opening, config.output.gripper_hysteresis)
+            self._hand.want(self._opening, hysteresis)
 
-    def hold(self, measured: EndEffector | None, now_ns: int) -> None:
+    def hold(self, now_ns: int) -> None:
         """A control period without motion: says so for a few periods after the last motion."""
-        if self._rests_left and not self._closed and self._interface.rest(measured, self._opening, now_ns):
+        if self._rests_left and not self._closed:
+            self._interface.rest(self._opening, now_ns)
             self._rests_left -= 1
 
-    def finish(self, measured: EndEffector | None, now_ns: int) -> None:
+    def finish(self, now_ns: int) -> None:
         """There will be no more control periods: what is left to be said of rest is said now."""
-        for _ in range(self._rests_left):
-            self.hold(measured, now_ns)
-        self._rests_left = 0
+        while self._rests_left and not self._closed:
+            self.hold(now_ns)
 
     def released(self) -> None:
         """The arm was disarmed."""
@@ -72,9 +72,9 @@ class CommandOutput:
             if part:
                 part.release()
 
-    def close(self, measured: EndEffector | None, now_ns: int) -> None:
+    def close(self, now_ns: int) -> None:
         """The last message is a stop. Who is at rest already says nothing: the arm may be another's by now."""
         if self._rests_left and not self._closed:
-            self.finish(measured, now_ns)
+            self.finish(now_ns)
             self._interface.publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
         self._closed = True

@@ -65,12 +65,12 @@ class Diagnostics:
             values |= {
                 "instruction": loop.instruction,
                 "mode": loop.mode.value,
-                "limits": "; ".join(loop.limit_reasons),
+                "limits": "; ".join(loop.drive.limit_reasons),
             }
             values |= (
                 _speeds(loop)
                 | asdict(loop.counters)
-                | {f"limit {name}": count for name, count in loop.limits_hit.items()}
+                | {f"limit {name}": count for name, count in loop.drive.limits_hit.items()}
             )
             missed = loop.counters.deadline_misses - self._misses_before
             self._misses_before = loop.counters.deadline_misses

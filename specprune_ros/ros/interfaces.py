@@ -10,23 +10,27 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from specprune_ros.config import Config
-from specprune_ros.control.target import TargetPose
 from specprune_ros.msg import Action
 from specprune_ros.ros import convert, qos
 from specprune_ros.types import Command, EndEffector
 
 
 class Interface(Protocol):
-    """Publishes motions, and rest. rests: messages of rest that a stop takes; the gripper is its own affair when `has_gripper`."""
+    """Publishes motions, and rest.
+
+    rests: messages of rest that a stop takes; has_gripper: the motion's message carries the gripper as well.
+    """
 
     publisher: Publisher
     rests: int
     has_gripper: bool
 
-    def move(self, command: Command, measured: EndEffector, now_ns: int, config: Config) -> None: ...
+    def move(self, command: Command, now_ns: int) -> None:
+        """One control period's motion."""
+        ...
 
-    def rest(self, measured: EndEffector | None, gripper: float, now_ns: int) -> bool:
-        """Whether it could be said."""
+    def rest(self, gripper: float, now_ns: int) -> None:
+        """No motion from now on."""
         ...
 
 
@@ -40,12 +44,11 @@ class ActionInterface:
         self.rests = config.safety.stop_cycles
         self._period_s, self._frame = 1.0 / config.control.rate, config.robot.base_frame
 
-    def move(self, command: Command, measured: EndEffector, now_ns: int, config: Config) -> None:
+    def move(self, command: Command, now_ns: int) -> None:
         self.publisher.publish(convert.command(command, self._period_s, convert.header(now_ns, self._frame)))
 
-    def rest(self, measured: EndEffector | None, gripper: float, now_ns: int) -> bool:
+    def rest(self, gripper: float, now_ns: int) -> None:
         self.publisher.publish(convert.stop(gripper, self._period_s, convert.header(now_ns, self._frame)))
-        return True
 
 
 class TwistInterface:
@@ -58,20 +61,23 @@ class TwistInterface:
         self.rests = config.safety.stop_cycles
         self._period_s, self._frame = 1.0 / config.control.rate, config.robot.base_frame
 
-    def move(self, command: Command, measured: EndEffector, now_ns: int, config: Config) -> None:
+    def move(self, command: Command, now_ns: int) -> None:
         motion = command.displacement
         self._publish(motion.translation_m / self._period_s, motion.rotation_rad / self._period_s, now_ns)
 
-    def rest(self, measured: EndEffector | None, gripper: float, now_ns: int) -> bool:
+    def rest(self, gripper: float, now_ns: int) -> None:
         self._publish(np.zeros(3), np.zeros(3), now_ns)
-        return True
 
     def _publish(self, linear: np.ndarray, angular: np.ndarray, now_ns: int) -> None:
         self.publisher.publish(convert.twist(linear, angular, convert.header(now_ns, self._frame)))
 
 
 class PoseInterface:
-    """geometry_msgs/PoseStamped for a Cartesian impedance controller, which holds the last one it got: a stop is the measured pose, once."""
+    """geometry_msgs/PoseStamped for a Cartesian impedance controller, which holds the last target it got.
+
+    A stop is the last target once more. It is not the measured pose: under load the arm hangs a little below its target,
+    and every stop would let it down by as much again.
+    """
 
     has_gripper = False
     rests = 1
@@ -79,20 +85,17 @@ class PoseInterface:
     def __init__(self, node: Node, config: Config):
         self.publisher = node.create_publisher(PoseStamped, config.topics.target_pose, qos.EVENTS)
         self._frame = config.robot.base_frame
-        self._target = TargetPose()
+        self._target: EndEffector | None = None
 
-    def move(self, command: Command, measured: EndEffector, now_ns: int, config: Config) -> None:
-        self._publish(self._target.moved(command.displacement, measured, config.output, config.limits), now_ns)
+    def move(self, command: Command, now_ns: int) -> None:
+        self._target = command.target
+        self._publish(now_ns)
 
-    def rest(self, measured: EndEffector | None, gripper: float, now_ns: int) -> bool:
-        self._target.clear()
-        if measured is None:  # the controller stays at the last target until it is known again where the arm is
-            return False
-        self._publish(measured, now_ns)
-        return True
+    def rest(self, gripper: float, now_ns: int) -> None:
+        self._publish(now_ns)
 
-    def _publish(self, pose: EndEffector, now_ns: int) -> None:
-        stamped = EndEffector(now_ns, pose.position_m, pose.quaternion_xyzw)
+    def _publish(self, now_ns: int) -> None:
+        stamped = EndEffector(now_ns, self._target.position_m, self._target.quaternion_xyzw)
         self.publisher.publish(convert.pose(stamped, self._frame))
 
 

@@ -76,7 +76,7 @@ class PolicyNode:
 
     def close(self) -> bool:
         """The stop is the last command, whatever the model is doing; False when it hangs."""
-        self._commands.close(self._measured(), self._now_ns())
+        self._commands.close(self._now_ns())
         self._debug_images.close()
         return self._worker is None or self._worker.close(CLOSE_S)
 
@@ -116,7 +116,7 @@ class PolicyNode:
         if self._loop is None:
             return
         self._arming.disarm("the node was deactivated; activate it and call ~/arm")
-        self._commands.finish(self._measured(), self._now_ns())
+        self._commands.finish(self._now_ns())
         self._instruction = self._loop.instruction or self._instruction  # the last word, from topic or parameter
         self.node.destroy_timer(self._timer)
         self._inputs.close(self.node)
@@ -160,10 +160,10 @@ class PolicyNode:
         """What speaks against moving the arm now."""
         if self._loop is None:
             return [self._why_inactive()]
-        reason = self._loop.blocked(self._now_ns())
+        found = self._loop.obstacles(self._now_ns())
         pending = self._policy.pending
         reasons = [f"{pending} kinds of inference are being made fast; arm again in a moment"] if pending else []
-        return ([reason] if reason else []) + reasons + self._commands.obstacles()
+        return found + reasons + self._commands.obstacles()
 
     def _why_inactive(self) -> str:
         if self._policy is not None:
@@ -172,15 +172,19 @@ class PolicyNode:
 
     def _armed(self) -> None:
         """Motion begins with what is planned from now on."""
-        self._loop.drop_plan()
+        self._loop.engage()
 
     def _disarmed(self) -> None:
         """In the middle of a motion, rest is said at once and not at the next period."""
-        self._commands.hold(self._measured(), self._now_ns())
+        self._commands.hold(self._now_ns())
         self._commands.released()
+        if self._loop:
+            self._loop.drive.release()
 
-    def _measured(self):
-        return self._loop and self._loop.measured
+    def _in_the_way(self) -> list[str]:
+        """What disarms an armed arm."""
+        disagreement = self._loop.disagreement()
+        return ([disagreement] if disagreement else []) + self._commands.obstacles()
 
     # One control period.
 
@@ -190,7 +194,8 @@ class PolicyNode:
         now_ns = self._now_ns()
         outcome = self._decide(now_ns)
         if isinstance(outcome, Hold):
-            self._commands.hold(self._measured(), self._now_ns())  # disarming may have said so just now
+            if outcome.braking is None:
+                self._commands.hold(self._now_ns())  # disarming may have said so just now
             self.node.get_logger().warning(f"holding: {outcome.reason}", throttle_duration_sec=LOG_EVERY_S)
         self._diagnostics.ticked(outcome.reason if isinstance(outcome, Hold) else None)
 
@@ -201,13 +206,14 @@ class PolicyNode:
         self._inputs.feed(loop)
         answered = self._accept(loop, now_ns)
         self._arming.auto(config.safety)
-        self._arming.watch(self._commands.obstacles)
+        self._arming.watch(self._in_the_way)
         planned = loop.tick(now_ns)
         outcome = self._arming.pass_on(planned, now_ns, config.safety)
-        if isinstance(outcome, Command):
-            self._commands.send(outcome, loop.measured, now_ns, config)
-        else:
-            loop.not_sent()
+        command = outcome if isinstance(outcome, Command) else outcome.braking
+        if command:
+            self._commands.send(command, now_ns, config.output.gripper_hysteresis)
+        elif planned is not outcome:  # the gate kept it back
+            loop.drive.undo()
         self._submit(loop, now_ns)
         if answered:
             self._show(*answered)  # when the command is out
@@ -250,7 +256,7 @@ class PolicyNode:
 
     def _report(self) -> None:
         if self._loop and not self._ticked:  # the clock stands still: nobody else says rest
-            self._commands.finish(self._measured(), self._now_ns())
+            self._commands.finish(self._now_ns())
         self._ticked = False
         streams = self._inputs.streams() if self._inputs else []
         jitter = self._jitter.summary_ms() if self._loop else {}

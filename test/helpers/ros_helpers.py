@@ -9,17 +9,20 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
+from specprune_ros import rotation
 from specprune_ros.config import Topics
 from specprune_ros.ros import convert, qos
 from specprune_ros.sim.settings import SIMULATION
+from specprune_ros.types import EndEffector
 
 ARM = [f"fr3_joint{i}" for i in range(1, 8)]
 FINGERS = ["fr3_finger_joint1", "fr3_finger_joint2"]
@@ -148,7 +151,10 @@ class SimulatedTime:
 
 
 class Robot:
-    """Cameras and arm at 20 Hz; what is wrong with them can be changed at any time."""
+    """Cameras and an arm at 20 Hz that does what it is told; what is wrong with them can be changed at any time."""
+
+    PERIOD_S = 0.05
+    START = (0.4, 0.0, 0.3)
 
     def __init__(self, graph, clock=None):
         """clock: SimulatedTime to stamp with and to advance, instead of the system's."""
@@ -159,27 +165,73 @@ class Robot:
         self._pose = make(PoseStamped, topics.ee_pose, qos.POSE_OUT)
         self._joints = make(JointState, topics.joint_states, qos.SENSOR_OUT)
         self.heal()
-        graph.node.create_timer(0.05, self._publish)
+        self.place(self.START)
+        graph.node.create_timer(self.PERIOD_S, self._publish)
 
     def heal(self):
         self.silent = set()
         self.spoil = {}
         """What is wrong with the messages of a view (index), "pose" or "joints": called with each before it is published."""
         self.encoding = "rgb8"
-        self.x = 0.4
         self.finger = 0.04
+        self.frozen = False
+        """The arm stands still whatever it is told."""
+        self.push = np.zeros(3)
+        """A velocity that nobody commanded [m/s]."""
+        self.sag = np.zeros(3)
+        """A steady error between target and measured position [m]."""
+
+    def place(self, position, turn=(1.0, 0.0, 0.0, 0.0)):
+        """Put the arm somewhere, at once."""
+        self.placed_s = time.monotonic()
+        self._target = np.array(position, float), np.array(turn, float)
+        self.position, self.turn = np.array(position, float) + self.sag, np.array(turn, float)
+
+    @property
+    def x(self):
+        return float(self.position[0])
+
+    @x.setter
+    def x(self, value):
+        self.place((value, *self.position[1:]), self.turn)
+
+    def obey(self, kind, topic):
+        """Follow the commands on a topic: Action, TwistStamped or PoseStamped."""
+        self._node.create_subscription(kind, topic, self._on_command, qos.EVENTS)
+
+    def _on_command(self, message):
+        position, turn = self._target
+        if isinstance(message, PoseStamped):
+            end = convert.end_effector(message, "fr3_link0", "target")
+            self._target = end.position_m, end.quaternion_xyzw
+            return
+        if isinstance(message, TwistStamped):
+            vectors, scale = (message.twist.linear, message.twist.angular), self.PERIOD_S
+        else:
+            vectors, scale = (message.translation, message.rotation), 1.0
+        moved, turned = (scale * np.array([vector.x, vector.y, vector.z]) for vector in vectors)
+        self._target = position + moved, rotation.multiply(rotation.from_rotvec(turned), turn)
+
+    def _move(self):
+        """Most of the way to the target, and wherever it is pushed."""
+        position, turn = self._target
+        if not self.frozen:
+            self.position = self.position + 0.7 * (position + self.sag - self.position)
+            rest = rotation.difference(turn, self.turn)
+            self.turn = rotation.multiply(rotation.from_rotvec(0.7 * rest), self.turn)
+            self.turn /= np.linalg.norm(self.turn)
+        moved = self.push * self.PERIOD_S
+        self.position, self._target = self.position + moved, (position + moved, turn)
 
     def _publish(self):
+        self._move()
         now_ns = self._simulated.now_ns if self._simulated else self._node.get_clock().now().nanoseconds
         stamp = convert.header(now_ns, "").stamp
         for index, publisher in enumerate(self._cameras):
             image = Image(height=16, width=16, step=48, encoding=self.encoding if index == 1 else "rgb8")
             image.data.frombytes(bytes(768))
             self._send(index, publisher, image, stamp)
-        pose = PoseStamped()
-        pose.header.frame_id = "fr3_link0"
-        pose.pose.position.x, pose.pose.position.z = self.x, 0.3
-        pose.pose.orientation.x, pose.pose.orientation.w = 1.0, 0.0
+        pose = convert.pose(EndEffector(now_ns, self.position, self.turn), "fr3_link0")
         self._send("pose", self._pose, pose, stamp)
         joints = JointState(name=[*ARM, *FINGERS], position=[*POSTURE_RAD, self.finger, self.finger])
         self._send("joints", self._joints, joints, stamp)

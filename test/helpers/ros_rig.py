@@ -1,5 +1,8 @@
 """A policy node with a robot on a live graph, and a watch that judges every message on its command topic."""
 
+import time
+from dataclasses import fields
+
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
@@ -8,9 +11,10 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from specprune_ros import rotation
-from specprune_ros.config import Limits, Output
+from specprune_ros.config import Limits, Supervision
 from specprune_ros.msg import Action, ActionChunk
 from specprune_ros.ros import convert, qos
+from specprune_ros.types import EndEffector
 
 NODE = "/policy_node"
 PERIOD_S = 0.05
@@ -23,17 +27,28 @@ FIRST_DAY = {
         "angular_speed",
         "linear_acceleration",
         "angular_acceleration",
+        "linear_jerk",
+        "angular_jerk",
     )
-} | {"safety__auto_arm": False, "safety__hold_timeout": 30.0}
-"""The limits of a first day on a real arm, and arming by hand."""
+} | {
+    **{f"supervision__{item.name}": item.default for item in fields(Supervision)},
+    "safety__auto_arm": False,
+    "safety__hold_timeout": 30.0,
+}
+"""The limits and the supervision of a first day on a real arm, and arming by hand."""
 
 
 class Watch:
-    """Asserts on every message of a command topic, as it comes in; a violation ends the test that spins."""
+    """Asserts on every message of a command topic, as it comes in; a violation ends the test that spins.
+
+    Speed, acceleration and jerk are differences of what was commanded, messages of rest included. A stop by hand or by
+    the node itself may be sudden: after `forbid`, and where a message of rest follows a motion.
+    """
 
     def __init__(self, graph, robot, kind=Action, topic=f"{NODE}/action", period_s=PERIOD_S):
         self._node, self._robot, self._limits, self._period_s = graph.node, robot, Limits(), period_s
-        self._before = np.zeros(6)
+        self.kind, self.topic = kind, topic
+        self.started_anew()
         self._forbidden_ns = 0
         """Motion with a later stamp is a violation; None while the arm may move."""
         self._last_ns = 0
@@ -41,18 +56,19 @@ class Watch:
         """Stamps never go back."""
         self.seen = []
         """(stamp [ns], motion (6,) of one period [m, rad], message)"""
-        self.topic = topic
         graph.node.create_subscription(kind, topic, self._judge, qos.EVENTS)
 
     def allow(self):
+        if self._forbidden_ns is not None:
+            self.started_anew()
         self._forbidden_ns = None
 
     def forbid(self):
         self._forbidden_ns = self._node.get_clock().now().nanoseconds
 
     def started_anew(self):
-        """Another process publishes now."""
-        self._before = np.zeros(6)
+        """Another process publishes now, or the arm was armed again."""
+        self._before = [np.zeros(6)] * 2
 
     def moves(self):
         """Messages that are not rest."""
@@ -77,36 +93,39 @@ class Watch:
             assert 0.0 <= message.gripper <= 1.0, message.gripper
         if motion.any():
             self._judge_motion(stamp_ns, motion)
-        self._before, self._last_ns = motion, stamp_ns
+        # A pause in the stream is rest: what comes after it starts from there.
+        silent = stamp_ns - self._last_ns > 2 * self._period_s * 1e9
+        self._before = [motion if motion.any() else np.zeros(6), np.zeros(6) if silent else self._before[0]]
+        self._last_ns = stamp_ns
         self.seen.append((stamp_ns, motion, message))
 
     def _judge_motion(self, stamp_ns, motion):
-        limits, change = self._limits, motion - self._before
-        self._judge_speed(stamp_ns, motion)
-        for part, acceleration in (
-            (slice(0, 3), limits.linear_acceleration),
-            (slice(3, 6), limits.angular_acceleration),
-        ):
-            assert np.linalg.norm(change[part]) <= acceleration * self._period_s**2 + 1e-6, (
-                f"{self._before} -> {motion} is too sudden"
-            )
-        self._judge_place(motion)
-
-    def _judge_speed(self, stamp_ns, motion):
-        """Of one period."""
-        limits = self._limits
+        limits, t = self._limits, self._period_s
         late = self._forbidden_ns is not None and stamp_ns > self._forbidden_ns
         assert not late, f"motion {motion} {1e-9 * (stamp_ns - self._forbidden_ns):.3f} s after it was forbidden"
-        for part, step, speed in (
-            (slice(0, 3), limits.step_translation, limits.linear_speed),
-            (slice(3, 6), limits.step_rotation, limits.angular_speed),
+        last, before = self._before
+        if stamp_ns - self._last_ns > 2 * t * 1e9:
+            last = before = np.zeros(6)
+        for part, step, speed, acceleration, jerk in (
+            (slice(0, 3), limits.step_translation, limits.linear_speed, limits.linear_acceleration, limits.linear_jerk),
+            (slice(3, 6), limits.step_rotation, limits.angular_speed, limits.angular_acceleration, limits.angular_jerk),
         ):
-            length = np.linalg.norm(motion[part])
-            assert length <= step + 1e-6 and length <= speed * self._period_s + 1e-6, f"{motion} is too fast"
+            v, a, j = (
+                motion[part] / t,
+                (motion - last)[part] / t**2,
+                (motion - 2 * last + before)[part] / t**3,
+            )
+            assert np.linalg.norm(motion[part]) <= step + 1e-6, f"{motion} is too long"
+            assert np.linalg.norm(v) <= speed + 1e-4, f"{motion} is too fast"
+            assert np.linalg.norm(a) <= acceleration + 1e-2, f"{last} -> {motion} is too sudden"
+            assert np.linalg.norm(j) <= jerk + 1.0, f"{before} -> {last} -> {motion} jerks"
+        self._judge_place(motion)
 
     def _judge_place(self, motion):
-        to = np.array([self._robot.x, 0.0, 0.3]) + motion[:3]
-        inside = (np.array(self._limits.workspace_min) <= to + 1e-6) & (to - 1e-6 <= self._limits.workspace_max)
+        if time.monotonic() - self._robot.placed_s < 0.5:  # the node cannot know yet
+            return
+        to = self._robot.position + motion[:3]
+        inside = (np.array(self._limits.workspace_min) <= to + 5e-3) & (to - 5e-3 <= self._limits.workspace_max)
         assert inside.all(), f"{to} is outside the workspace"
 
     def _motion(self, message):
@@ -119,19 +138,26 @@ class Watch:
 
 
 class PoseWatch(Watch):
-    """The same for absolute targets: a motion is what leads away from the measured pose, which is rest."""
+    """The same for absolute targets: a motion is the way from one target to the next, the first from the measured pose."""
+
+    target = None
+
+    def started_anew(self):
+        super().started_anew()
+        self.target = None
 
     def _motion(self, message):
         target = convert.end_effector(message, "fr3_link0", "target")
-        turned = rotation.difference(target.quaternion_xyzw, np.array([1.0, 0.0, 0.0, 0.0]))
-        return np.concatenate([target.position_m - [self._robot.x, 0.0, 0.3], turned])
+        before = self.target or EndEffector(0, self._robot.position, self._robot.turn)
+        self.target = target
+        turned = rotation.difference(target.quaternion_xyzw, before.quaternion_xyzw)
+        motion = np.concatenate([target.position_m - before.position_m, turned])
+        return np.where(np.abs(motion) < 1e-9, 0.0, motion)
 
-    def _judge_motion(self, stamp_ns, motion):
-        output = Output()
-        assert np.linalg.norm(motion[:3]) <= output.leash_translation + 1e-6, f"{motion} is too far ahead of the arm"
-        assert np.linalg.norm(motion[3:]) <= output.leash_rotation + 1e-6, f"{motion} is too far ahead of the arm"
-        self._judge_speed(stamp_ns, motion - self._before)
-        self._judge_place(motion)
+    def _judge_place(self, motion):
+        to, limits = self.target.position_m, self._limits
+        inside = (np.array(limits.workspace_min) <= to + 1e-6) & (to - 1e-6 <= limits.workspace_max)
+        assert inside.all(), f"the target {to} is outside the workspace"
 
 
 class Rig:
@@ -141,6 +167,7 @@ class Rig:
         """command: the node; watch: of its command topic."""
         self.graph, self.robot = graph, Robot(graph, clock)
         self.watch = watch(graph, self.robot)
+        self.robot.obey(self.watch.kind, self.watch.topic)
         self.chunks = graph.listen(ActionChunk, f"{NODE}/chunk")
         self.safety = graph.listen(String, f"{NODE}/safety", qos.LATCHED)
         self.diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
@@ -189,6 +216,7 @@ class Rig:
         """Until /diagnostics names the reason; then a stop has been said, and there is silence."""
         self.diagnostics.clear()
         self.graph.until(lambda: text in self.value("hold reason"), what=f"holding because {text!r}")
+        self.graph.spin(4 * PERIOD_S)  # the diagnostics may be as young as the hold: braking takes two periods
         self.assert_silence()
 
     def assert_silence(self, seconds=0.3):

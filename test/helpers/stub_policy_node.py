@@ -1,6 +1,6 @@
 """The real policy node around a policy without a model: starts at once and does what the instruction says.
 
-"move": a small motion, "back": the opposite one, "open": with an open gripper; "wild": numbers far out of range, different in every step; "slow": takes 1.5 s; "nan", "raise",
+"move": a small motion, "back": the opposite one, "still": none, "open": with an open gripper; "wild": numbers far out of range, different in every step; "slow": takes 1.5 s; "nan", "raise",
 "hang", "short": what a broken model does; "crash": the node itself fails, in a control period. Run as a script.
 """
 
@@ -38,15 +38,19 @@ class StubPolicy:
             time.sleep(3600)
         if task == "slow":
             time.sleep(1.5)
-        actions = self._actions(task, request.chunk_id)
+        actions = self._actions(task, request.chunk_id, request.observation.proprio[0])
         stamp_ns = request.observation.stamp_ns
         chunk = ActionChunk(request.chunk_id, stamp_ns, actions, request.mode, task)
         return InferenceResult(chunk, self._report(request, config), PolicyMemory("seen", task, stamp_ns))
 
-    def _actions(self, task, seed):
+    def _actions(self, task, seed, x):
+        """x: where the arm is [m]; it turns round before it reaches a wall of the box."""
+        if task == "still":
+            return np.tile([*[0.0] * 6, GRIPPER], (self.chunk_steps, 1))
         if task == "wild":
             return np.random.default_rng(seed).normal(0.0, 20.0, (self.chunk_steps, 7))
-        motion = -np.array(MOTION) if task == "back" else MOTION
+        sign = (-1 if x > 0.3 else 1) if task == "back" else (1 if x < 0.65 else -1)
+        motion = sign * np.array(MOTION)
         value = {"nan": float("nan"), "open": 1.0}.get(task, GRIPPER)
         return np.tile([*motion, value], (self.chunk_steps - (task == "short"), 1))
 

@@ -11,18 +11,25 @@ from properties import given
 from specprune_ros import rotation
 from specprune_ros.config import ActionScale, Limits
 from specprune_ros.control import limits as module
-from specprune_ros.control.limits import REST, Situation, displacement, permitted
+from specprune_ros.control.limits import Situation, displacement, full_scale, outside
+from specprune_ros.control.profile import Moving
 from specprune_ros.types import BadInput, Displacement
 
 IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
 CENTRE = np.array([0.5, 0.0, 0.3])
 SCALE = ActionScale()
-WIDE = Limits(0.2, 3.0, 3.0, 20.0, 1000.0, 10000.0, (-5.0, -5.0, -5.0), (5.0, 5.0, 5.0))
+WIDE = Limits(0.2, 3.0, 3.0, 20.0, 1000.0, 10000.0, 1e6, 1e7, (-5.0, -5.0, -5.0), (5.0, 5.0, 5.0))
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True, width=32) | st.floats(-2, 2)
 
 
-def situation(position=CENTRE, before=REST, turn=IDENTITY, period=0.05):
-    return Situation(np.asarray(position, float), turn, before, period)
+def situation(position=CENTRE, before=Moving(), turn=IDENTITY, period=0.05):
+    """before: the translation's motion in the period before."""
+    return Situation(np.asarray(position, float), turn, before, Moving(), period)
+
+
+def permitted(action, scale, limits, now):
+    result = module.permitted(action, scale, limits, now)
+    return result.displacement, result.reasons
 
 
 def motion(x=0.0, y=0.0, z=0.0, turn=0.0):
@@ -88,6 +95,8 @@ def test_motions_in_the_hands_frame_are_turned_into_the_base_frame(pose, values)
             motion(turn=0.025),
             "acceleration: 200.000 -> 10.000 rad/s^2",
         ),
+        ({"linear_jerk": 40.0}, motion(0.05), motion(0.005), "jerk: 400.000 -> 40.000 m/s^3"),
+        ({"angular_jerk": 200.0}, motion(turn=0.5), motion(turn=0.025), "jerk: 4000.000 -> 200.000 rad/s^3"),
     ],
 )
 def test_each_limit_shortens_and_says_by_how_much(changes, wanted, expected, text):
@@ -100,9 +109,21 @@ def test_each_limit_shortens_and_says_by_how_much(changes, wanted, expected, tex
 
 def test_braking_is_limited_like_starting():
     limits = replace(WIDE, linear_acceleration=2.0)
-    got, reasons = module.acceleration(motion(0.0), situation(before=motion(0.02)), limits)
+    got, reasons = permitted(np.array([0.0] * 6 + [1.0]), SCALE, limits, situation(before=Moving((0.4, 0, 0))))
     np.testing.assert_allclose(got.translation_m, [0.015, 0, 0])
-    assert reasons == "acceleration: 8.000 -> 2.000 m/s^2"
+    assert reasons == {"acceleration": "acceleration: 8.000 -> 2.000 m/s^2"}
+
+
+def test_a_hold_brakes_within_the_limits_and_then_says_nothing():
+    limits, now, motions = replace(WIDE, linear_acceleration=2.0), situation(before=Moving((0.25, 0, 0))), []
+    while (braked := module.braking(0.3, limits, now)) is not None:
+        motions.append(float(braked.displacement.translation_m[0]))
+        assert braked.displacement.gripper == 0.3
+        now = replace(now, linear=braked.linear, angular=braked.angular)
+    np.testing.assert_allclose(motions, [0.0075, 0.0025, 0.0, 0.0], atol=1e-12)  # at last the acceleration is gone too
+
+
+BOX = replace(WIDE, workspace_min=(0.2, -0.5, 0.0), workspace_max=(0.8, 0.5, 0.8))
 
 
 @pytest.mark.parametrize(
@@ -116,19 +137,35 @@ def test_braking_is_limited_like_starting():
     ],
 )
 def test_the_workspace_has_walls(position, wanted, expected):
-    limits = replace(WIDE, workspace_min=(0.2, -0.5, 0.0), workspace_max=(0.8, 0.5, 0.8))
-    got, reason = module.workspace(motion(*wanted), situation(position), limits)
-    np.testing.assert_allclose(got.translation_m, expected, atol=1e-12)
-    assert bool(reason) == (tuple(wanted) != tuple(expected))
+    action = np.array([*(np.array(wanted) / 0.05), 0.0, 0.0, 0.0, 1.0])
+    got, reasons = permitted(action, SCALE, BOX, situation(position))
+    np.testing.assert_allclose(got.translation_m, expected, atol=2e-5)
+    assert ("workspace" in reasons) == (tuple(wanted) != tuple(expected))
+
+
+def test_a_wall_is_named_with_the_box():
+    _, reasons = permitted(np.array([1.0] + [0.0] * 5 + [1.0]), SCALE, BOX, situation((0.79, 0.0, 0.3)))
+    text = "workspace: the end effector is at x 0.790 m (box 0.2 .. 0.8 m) and would leave the box"
+    assert reasons == {"workspace": text}
+    assert outside(np.array([0.5, 0.6, -0.1]), BOX) == (
+        "y 0.600 m is above limits.workspace_max (0.5 m), z -0.100 m is below limits.workspace_min (0 m)"
+    )
+    assert outside(CENTRE, BOX) is None
 
 
 def test_the_order_is_the_contracts():
-    assert module.LIMIT_NAMES == ("range", "step", "speed", "acceleration", "workspace")
+    assert module.LIMIT_NAMES == ("range", "step", "speed", "acceleration", "jerk", "workspace")
     action = np.array([3.0, 0, 0, 0, 0, 0, 2.0])
-    tight = Limits(0.04, 0.5, 0.6, 0.5, 4.0, 10.0, (0.2, -0.5, 0.0), (0.505, 0.5, 0.8))
+    tight = Limits(0.04, 0.5, 0.6, 0.5, 4.0, 10.0, 40.0, 200.0, (0.2, -0.5, 0.0), (0.505, 0.5, 0.8))
     got, reasons = permitted(action, SCALE, tight, situation())
     assert list(reasons) == list(module.LIMIT_NAMES)
-    np.testing.assert_allclose(got.translation_m, [0.005, 0, 0], atol=1e-12)
+    assert 0 < got.translation_m[0] <= 0.005 and not got.translation_m[1:].any()
+
+
+def test_full_scale_is_what_the_limits_leave_of_the_scale():
+    assert full_scale(SCALE, WIDE, 0.05) == (1.0, 1.0)
+    np.testing.assert_allclose(full_scale(SCALE, Limits(), 0.05), (0.1, 0.05))
+    np.testing.assert_allclose(full_scale(SCALE, replace(WIDE, step_translation=0.01), 0.05), (0.2, 1.0))
 
 
 @given(
@@ -140,7 +177,7 @@ def test_what_is_permitted_keeps_every_limit(values, position, before):
         with pytest.raises(BadInput, match="action is not finite"):
             permitted(action, SCALE, limits, situation(position))
         return
-    now = situation(position, before=motion(before))
+    now = situation(position, before=Moving((before / 0.05, 0.0, 0.0)))
     got, reasons = permitted(action, SCALE, limits, now)
     assert np.linalg.norm(got.translation_m) <= limits.linear_speed * 0.05 + 1e-9
     assert np.linalg.norm(got.rotation_rad) <= limits.angular_speed * 0.05 + 1e-9
@@ -154,7 +191,7 @@ def test_what_is_permitted_keeps_every_limit(values, position, before):
         )
     unlimited = displacement(np.clip(action, [-1] * 6 + [0], 1), SCALE, IDENTITY)
     if not reasons:
-        np.testing.assert_array_equal(got.translation_m, unlimited.translation_m)
+        np.testing.assert_allclose(got.translation_m, unlimited.translation_m, atol=1e-12)
 
 
 def test_what_is_not_finite_is_named():

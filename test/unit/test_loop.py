@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from properties import given
 
+from specprune_ros import rotation
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.control.loop import ControlLoop
 from specprune_ros.types import (
@@ -33,6 +34,7 @@ class Rig:
         self.loop = ControlLoop(config.updated({"control.lead_steps": 2, **changes}), view_count=2, chunk_steps=8)
         self.now = 10**12
         self.position = np.array([0.5, 0.0, 0.3])
+        self.turn = np.array([0.0, 0.0, 0.0, 1.0])
 
     def see(self, images=(IMAGE, IMAGE)):
         self.loop.set_frame(self.now, images)
@@ -40,8 +42,7 @@ class Rig:
     def feel(self, move=(0, 0, 0)):
         """The arm moved by `move` action units."""
         self.position = self.position + 0.05 * np.asarray(move, float)
-        state = EndEffector(self.now, self.position, np.array([0, 0, 0, 1.0]))
-        self.loop.set_state(state, np.zeros(8, np.float32))
+        self.loop.set_state(EndEffector(self.now, self.position, self.turn), np.zeros(8, np.float32))
 
     def sense(self, move=(0, 0, 0)):
         self.see()
@@ -334,7 +335,7 @@ def test_stale_image():
     rig.wait()
     rig.feel()
     rig.loop.set_image(0, rig.now, IMAGE)
-    assert rig.tick() == Hold(
+    assert rig.tick().reason == (
         "image of view 2 (/camera/wrist/color/image_raw) is 0.35 s old (limit 0.30 s); check that the camera publishes"
     )
     assert rig.request() is None
@@ -497,8 +498,15 @@ def test_limits_are_counted_and_named():
     assert rig.accept(rig.request(), value=1.25)
     out = rig.tick()
     assert out.displacement.gripper == 1.0
-    assert rig.loop.counters.limited == 1 and "dx 1.250 -> 1" in rig.loop.limit_reasons[0]
-    assert rig.loop.limits_hit == {"range": 1, "step": 1, "speed": 1, "acceleration": 0, "workspace": 0}
+    assert rig.loop.counters.limited == 1 and "dx 1.250 -> 1" in rig.loop.drive.limit_reasons[0]
+    assert rig.loop.drive.limits_hit == {
+        "range": 1,
+        "step": 1,
+        "speed": 1,
+        "acceleration": 0,
+        "jerk": 0,
+        "workspace": 0,
+    }
 
 
 def test_acceleration_counts_from_what_was_really_sent():
@@ -509,7 +517,7 @@ def test_acceleration_counts_from_what_was_really_sent():
     assert rig.accept(rig.request(), value=0.5)
     lengths = [float(np.linalg.norm(rig.tick().displacement.translation_m))]
     lengths.append(float(np.linalg.norm(rig.step().displacement.translation_m)))
-    rig.loop.not_sent()
+    rig.loop.drive.undo()
     lengths.append(float(np.linalg.norm(rig.step().displacement.translation_m)))
     np.testing.assert_allclose(lengths, [0.005, 0.01, 0.005])
 
@@ -517,7 +525,7 @@ def test_acceleration_counts_from_what_was_really_sent():
 def test_what_was_planned_before_arming_is_dropped():
     rig = Rig()
     rig.run_first_chunk()
-    rig.loop.drop_plan()
+    rig.loop.engage()
     held(rig.step(), "waiting for the first inference")
 
 
@@ -538,7 +546,7 @@ def test_slowing_down_drops_the_chunk_and_replans_in_fine_mode():
     rig, request = moving_rig()
     rig.accept(request)
     assert isinstance(rig.tick(), Command)
-    held(rig.step((0.1, 0, 0)), "replanning: the arm slowed down into fine mode")
+    held(rig.step((0.02, 0, 0)), "replanning: the arm slowed down into fine mode")
     assert rig.loop.counters.replans == 1 and rig.loop.counters.deadline_misses == 0
     request = rig.request()
     assert request.mode is Mode.FINE and request.memory is not None
@@ -598,6 +606,120 @@ def test_live_configuration():
     rig.loop.set_instruction("nod")
     rig.loop.update_config(rig.loop.config.updated({"control.observation_timeout": 0.3}))
     assert rig.loop.instruction == "nod", "only a changed parameter sets the instruction"
+
+
+# Arming and the watch over an armed arm
+
+
+def armed_rig(**changes):
+    rig = Rig(**changes)
+    for _ in range(3):
+        rig.wait()
+        rig.sense()
+    assert rig.loop.obstacles(rig.now) == []
+    rig.loop.engage()
+    rig.wait()
+    rig.sense()
+    assert rig.accept(rig.request())
+    return rig
+
+
+def follow(rig, out):
+    """The arm does in one period what it was told."""
+    command = out if isinstance(out, Command) else out.braking
+    if command:
+        rig.position = rig.position + command.displacement.translation_m
+        rig.turn = rotation.multiply(rotation.from_rotvec(command.displacement.rotation_rad), rig.turn)
+    rig.wait()
+    rig.sense()
+
+
+def test_a_hold_brakes_within_the_limits_and_the_target_adds_up():
+    rig = armed_rig(**{"output.interface": "target_pose"})
+    start = rig.loop.measured.position_m
+    outs = []
+    for period in range(20):
+        if period == 6:
+            rig.loop.set_instruction("")
+        outs.append(rig.tick())
+        assert rig.loop.disagreement() is None
+        follow(rig, outs[-1])
+    commands = [out if isinstance(out, Command) else out.braking for out in outs]
+    moved = sum(c.displacement.translation_m for c in commands if c)
+    last = next(c for c in reversed(commands) if c)
+    np.testing.assert_allclose(last.target.position_m, start + moved)
+    assert isinstance(outs[6], Hold) and outs[-1].braking is None
+
+
+def test_an_armed_arm_that_does_not_follow_is_found():
+    rig = armed_rig()
+    for period in range(12):  # noqa: B007
+        rig.tick()
+        rig.wait()
+        rig.sense()
+        if text := rig.loop.disagreement():
+            break
+    assert "does not follow" in text and (period + 1) * 0.05 <= 0.3
+
+
+def test_an_armed_arm_whose_pose_jumped_is_found_and_a_glitch_is_not():
+    for periods, wrong in ((2, False), (8, True)):
+        rig = armed_rig()
+        place = rig.position
+        found = []
+        for period in range(12):
+            rig.wait()
+            rig.see()
+            at = place + ([0.3, 0, 0] if period < periods else 0)
+            state = EndEffector(rig.now, np.asarray(at, float), np.array([0, 0, 0, 1.0]))
+            try:
+                rig.loop.set_state(state, np.zeros(8, np.float32))
+            except BadInput:
+                assert isinstance(rig.tick(), Hold)
+            found.append(rig.loop.disagreement())
+        assert any(found) == wrong
+        if wrong:
+            text = next(filter(None, found))
+            assert "the pose has not been possible for 0.2" in text and "moved by 0.300 m" in text
+
+
+def test_an_arm_outside_the_box_or_under_way_is_not_armed():
+    rig = Rig()
+    rig.position = np.array([0.9, 0.0, 0.3])
+    rig.sense()
+    [text] = rig.loop.obstacles(rig.now)
+    assert "outside the workspace: x 0.900 m is above limits.workspace_max (0.8 m)" in text
+    rig = Rig()
+    for _ in range(3):
+        rig.wait()
+        rig.sense((0.1, 0, 0))
+    [text] = rig.loop.obstacles(rig.now)
+    assert "the end effector moves at 0.100 m/s" in text and "stop whatever moves it" in text
+
+
+def test_after_a_stall_of_the_loop_the_arm_starts_from_rest():
+    """The machine was busy for some periods: the arm has stopped meanwhile, whatever it was told last."""
+    slow = {"limits.linear_acceleration": 0.5, "limits.linear_jerk": 10.0}
+    rig = armed_rig(**slow, **{"pruning.controller.enabled": False})
+    for _ in range(4):
+        out = rig.tick()
+        follow(rig, out)
+    fast = np.linalg.norm(out.displacement.translation_m)
+    for _ in range(2):
+        rig.wait()
+        rig.sense()
+    first = np.linalg.norm(rig.tick().displacement.translation_m)
+    assert fast > 0.0025 and first <= 0.5 * 0.05**2 + 1e-9, (fast, first)
+
+
+def test_disarmed_nobody_is_watched():
+    rig = armed_rig()
+    rig.loop.drive.release()
+    for _ in range(20):
+        rig.tick()
+        rig.wait()
+        rig.sense()
+        assert rig.loop.disagreement() is None
 
 
 # The loop as a whole
