@@ -1,5 +1,6 @@
-"""`pip install .` and `pip install -e .`: compile the ROS messages with CMakeLists.txt and ship them. Metadata: pyproject.toml.
+"""`pip install .` and `pip install -e .`: compile the ROS messages with CMakeLists.txt and ship them.
 
+Metadata and dependencies: pyproject.toml.
 The compiled messages are kept under build/messages/<key>, so that an edit of Python files does not compile them again.
 """
 
@@ -48,8 +49,8 @@ def messages_key() -> str:
 def run_cmake(prefix: Path, work: Path, stage: Path) -> None:
     """Configures, builds and installs the messages with `work` as the folder of everything that CMake sees.
 
-    rosidl keeps lists of paths in files that CMake reads back as ASCII, so that one letter outside it in any path, be it
-    of the clone, of the environment or of the build folder, ends the build. All of them are given plain names in `work`.
+    rosidl keeps lists of paths in files that CMake reads back as ASCII, so that one letter outside it in any path ends
+    the build, be it of the clone, the environment or the build folder. All of them are given plain names in `work`.
     """
     source, ros, python = work / "source", work / "ros", work / "python"
     for name in ("CMakeLists.txt", "package.xml", "msg", "srv"):
@@ -132,17 +133,35 @@ def package_files(stage: Path) -> list[Path]:
     )
 
 
-REDIRECT = """# An editable installation: the Python code is that of {root}, and only the compiled messages are here.
-__path__.insert(0, {source!r})
-with open({source!r} + "/__init__.py", encoding="utf-8") as _file:
-    exec(compile(_file.read(), _file.name, "exec"))
+REDIRECT = """# An editable installation: the Python code is that of this folder; only the compiled messages are here.
+_source = {source!r}
+try:
+    with open(_source + "/__init__.py", encoding="utf-8") as _file:
+        _code = compile(_file.read(), _file.name, "exec")
+except OSError as _error:
+    raise ImportError(
+        "specprune_ros was installed for editing from " + _source + ", which is not there any more ("
+        + str(_error.strerror) + "); install it again where it is now: `make venv`, or `pip install -e .`"
+    ) from None
+__path__.insert(0, _source)
+exec(_code)
 """
+
+
+def refuse_messages_in_the_source() -> None:
+    """A msg/ or srv/ in the Python package would be found before the compiled one; copied there, or built by hand."""
+    for folder in ("msg", "srv"):
+        if (ROOT / NAME / folder).exists():
+            raise SystemExit(
+                f"{NAME}: remove {ROOT / NAME / folder}: rosidl generates {NAME}.{folder}, and it would hide it"
+            )
 
 
 class BuildMessages(build_ext):
     """Puts specprune_ros/{msg,srv,*.so} into the package and the rest into the prefix."""
 
     def run(self) -> None:
+        refuse_messages_in_the_source()
         stage = compiled_messages()
         self.distribution.data_files.extend(prefix_files(stage))
         if not self.editable_mode:
@@ -151,7 +170,7 @@ class BuildMessages(build_ext):
         # setuptools has set up where an editable wheel is put together, but installs no data files into it by itself.
         package = Path(self.get_finalized_command("install").install_lib, NAME)
         self._copy_package(stage, package)
-        redirect = REDIRECT.format(root=ROOT, source=str(ROOT / NAME))
+        redirect = REDIRECT.format(source=str(ROOT / NAME))
         (package / "__init__.py").write_text(redirect, encoding="utf-8")
         self.run_command("install_data")
 

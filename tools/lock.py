@@ -1,7 +1,7 @@
 """Writes tools/constraints/py3.X.txt, the versions that `make venv` installs: `make lock`, or tools/lock.py PYTHON ...
 
-For each Python, a fresh environment with the newest pip resolves everything that pyproject.toml lists, without installing
-it. NVIDIA's libraries are left out: which ones belong to a PyTorch says that PyTorch itself, and its CPU build needs none.
+For each Python, a fresh environment with the newest pip resolves everything that pyproject.toml lists, without
+installing it. NVIDIA's libraries are left out: a CUDA build of PyTorch names its own, and the CPU build needs none.
 """
 
 import json

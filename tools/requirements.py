@@ -1,4 +1,4 @@
-"""Prints what pyproject.toml asks for, one requirement a line: to build, to run, ROS 2, tests and tools; torch excepted."""
+"""Prints what pyproject.toml asks for, one requirement a line, apart from torch: to build, run, test and edit."""
 
 from pathlib import Path
 
