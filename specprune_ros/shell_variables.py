@@ -197,6 +197,7 @@ def writable_folders(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables that name a temporary folder where the usual one cannot be written: no home, a read-only one."""
     changes = {}
     home = environ.get("HOME", "")
+    log: Path | None
     at_home = bool(home) and os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK)
     if given := environ.get("ROS_LOG_DIR"):
         log = Path(given.replace("~", home, 1))

@@ -32,6 +32,7 @@ if not installed:
 environment = shell_variables.cleaned(os.environ, shell_variables.own_prefix())
 if not installed:
     environment["PYTHONPATH"] = str(ROOT)  # for processes that tests start
+environment["OMP_NUM_THREADS"] = "1"  # models in tests are tiny: with two threads, each mostly waits for the other
 os.environ.clear()
 os.environ.update(environment)
 if sys.flags.optimize:

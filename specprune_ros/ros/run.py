@@ -61,7 +61,7 @@ def run(make: Callable[[], Application], args: Sequence[str] | None = None) -> i
     try:
         for path in parameter_files.given(_arguments):
             parameter_files.read(path)  # rcl would say less about what is wrong with it
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(args=_arguments, signal_handler_options=SignalHandlerOptions.NO)
         clean = _spin(make, stop_requested)
     except (ConfigError, Failure) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
