@@ -14,8 +14,7 @@ CLEAN := $(VENV)/bin/python -I -S specprune_ros/shell_variables.py $(VENV)
 INSTALLED := $(wildcard config/* config/*/* launch/* msg/* scripts/* srv/*) CMakeLists.txt package.xml pyproject.toml setup.py
 
 # A virtual environment names the folder that it was made in; after a move of the clone it is made anew.
-ifneq ($(shell grep -sF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate || case "$(VENV)" in /*) echo elsewhere;; esac),)
-else
+ifeq ($(filter /%,$(VENV))$(shell grep -sF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate),)
 $(shell rm -f $(VENV)/.environment)
 endif
 
