@@ -75,6 +75,20 @@ def test_a_wheel_names_no_folder_of_the_machine_that_built_it(wheel, clone):
             assert f"/{Path(sys.prefix).name}/lib/".encode() not in content, name
 
 
+def install_for_editing(clone, prefix):
+    """As `pip install -e .` does, but by hand: pip would first remove the installation that runs this test."""
+    built = prefix / "wheel"
+    built.mkdir()
+    code = f"from setuptools import build_meta; build_meta.build_editable({str(built)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [wheel] = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(prefix / SITE)
+    [data] = (prefix / SITE).glob("*.data")
+    shutil.copytree(data / "data", prefix, dirs_exist_ok=True)
+
+
 def run_installed(target, code):
     environment = os.environ | {"PYTHONPATH": str(target / SITE)}
     return subprocess.run([sys.executable, "-c", code], env=environment, cwd=target, capture_output=True, text=True)
@@ -82,7 +96,7 @@ def run_installed(target, code):
 
 def test_an_edit_counts_at_once_and_a_clone_that_is_gone_is_named(clone, tmp_path):
     """The editable installation, into a folder of its own instead of the environment that runs this test."""
-    pip("install", "--no-deps", "--no-build-isolation", "--prefix", tmp_path, "-e", ".", cwd=clone)
+    install_for_editing(clone, tmp_path)
     show = "import specprune_ros.msg, specprune_ros.edited as e; print(specprune_ros.msg.__file__, e.VALUE, sep='\\n')"
     edited = clone / "specprune_ros" / "edited.py"
     for value in ("first", "another"):

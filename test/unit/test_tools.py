@@ -1,5 +1,6 @@
 """The repository's own tools: what is locked, which versions lint, what the Makefile and CI promise."""
 
+import functools
 import importlib.util
 import os
 import re
@@ -29,6 +30,7 @@ def locked(python):
     return {normal(name): version for name, version in pairs}
 
 
+@functools.cache
 def wanted():
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "requirements.py"], capture_output=True, text=True, check=True
