@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 
 from specprune_ros import shell_variables
-from specprune_ros.config import ConfigError
-from specprune_ros.types import BadInput
 
 SUBCOMMANDS = {
     "demo": ("specprune_ros.cli.demo", "Run the closed loop over real ROS 2 and write a report folder."),
@@ -43,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         shell_variables.enter()
         argv = sys.argv[1:]
+    # Not before: a foreign numpy on PYTHONPATH is out of the way only now.
+    from specprune_ros.config import ConfigError
+    from specprune_ros.types import BadInput
+
     args = build_parser(argv).parse_args(argv)
     try:
         return args.run(args)

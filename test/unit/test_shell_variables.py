@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hostile import HOSTILE
 from hypothesis import strategies as st
 from properties import given
 
@@ -15,42 +16,6 @@ from specprune_ros.shell_variables import RULES, cleaned, mistakes, neighbourhoo
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "specprune_ros" / "shell_variables.py"
 
-HOSTILE = {
-    "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp",
-    "ROS_DISCOVERY_SERVER": "192.0.2.1:11811",
-    "ROS_SUPER_CLIENT": "TRUE",
-    "ROS_DOMAIN_ID": "abc",
-    "ROS_LOCALHOST_ONLY": "1",
-    "ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF",
-    "ROS_STATIC_PEERS": "192.0.2.1;bad host",
-    "ROS_SECURITY_ENABLE": "true",
-    "ROS_SECURITY_STRATEGY": "Enforce",
-    "ROS_LOG_DIR": "/proc/nowhere",
-    "FASTRTPS_DEFAULT_PROFILES_FILE": "/nowhere.xml",
-    "FASTDDS_DEFAULT_PROFILES_FILE": "/nowhere.xml",
-    "FASTDDS_BUILTIN_TRANSPORTS": "TCPv4",
-    "RMW_FASTRTPS_USE_QOS_FROM_XML": "1",
-    "CYCLONEDDS_URI": "file:///nowhere.xml",
-    "RCUTILS_LOGGING_USE_STDOUT": "maybe",
-    "RCUTILS_CONSOLE_OUTPUT_FORMAT": "{nothing}",
-    "RCUTILS_COLORIZED_OUTPUT": "green",
-    "PYOPENGL_PLATFORM": "glx",
-    "MUJOCO_GL": "glfw",
-    "MUJOCO_EGL_DEVICE_ID": "7",
-    "DISPLAY": ":99",
-    "OMP_NUM_THREADS": "none",
-    "PYTHONPATH": "/nowhere",
-    "PYTHONOPTIMIZE": "2",
-    "PYTHONWARNINGS": "error",
-    "LD_LIBRARY_PATH": "/nowhere",
-    "AMENT_PREFIX_PATH": "/opt/ros/noetic",
-    "CMAKE_PREFIX_PATH": "/opt/ros/noetic",
-    "CMAKE_GENERATOR": "Ninja",
-    "PIP_TARGET": "/nowhere",
-    "PIP_USER": "1",
-    "LC_ALL": "C",
-}
-"""Without PYTHONHOME, with which no Python starts that is not told to ignore it."""
 KEPT = {"DISPLAY", "LC_ALL"}
 REPLACED = {
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
