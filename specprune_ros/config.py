@@ -489,6 +489,31 @@ class Policy:
         bounds=(0, 256),
         live=False,
     )
+    nice: int = param(
+        5,
+        "How far the model's process stands back behind control and drivers when they want the same core (nice value)",
+        bounds=(0, 19),
+        live=False,
+    )
+    spare_cores: int = param(
+        1,
+        "Cores that the model's process leaves to control, DDS and drivers, where it does not need them for its threads",
+        bounds=(0, 256),
+        live=False,
+    )
+    inference_timeout: float = param(
+        0.0,
+        "An inference without an answer for this long hangs: its process is ended and started again; "
+        "0: five times control.chunk_timeout",
+        unit="s",
+        bounds=(0.0, 3600.0),
+    )
+    restarts: int = param(
+        3,
+        "How often in a row the model's process is started again after it died, hung or kept failing; 0: never",
+        bounds=(0, 100),
+        live=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -570,6 +595,12 @@ def rules(config: Config) -> None:
     if control.lead_steps >= control.execute_steps:
         raise ConfigError(
             f"control.lead_steps: {control.lead_steps} must be below control.execute_steps ({control.execute_steps})"
+        )
+    hang_s = config.policy.inference_timeout
+    if 0.0 < hang_s <= control.chunk_timeout:
+        raise ConfigError(
+            f"policy.inference_timeout: {hang_s} s must be above control.chunk_timeout ({control.chunk_timeout} s): an "
+            "inference that takes less is slow and still useful; or give 0 for five times control.chunk_timeout"
         )
     for axis in ("linear", "angular"):
         enter, leave = getattr(controller, f"enter_{axis}"), getattr(controller, f"exit_{axis}")

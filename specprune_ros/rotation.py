@@ -1,6 +1,7 @@
-"""Rotations as small float64 arrays: quaternions (x, y, z, w) and rotation vectors.
+"""Rotations as small float64 arrays.
 
-Quaternions have unit length and multiply as Hamilton's; rotation vectors are axis times angle [rad].
+Quaternions are (x, y, z, w) of unit length, multiplied as Hamilton did; a rotation vector is the axis times the angle
+[rad].
 """
 
 from __future__ import annotations
@@ -78,15 +79,15 @@ def _rotvec(x: float, y: float, z: float, w: float) -> np.ndarray:
 
 
 def rotate(q_xyzw: Numbers, vector: Numbers) -> np.ndarray:
-    """A vector (3,) turned by a unit quaternion: from the turned frame's coordinates to the common frame's."""
+    """A vector (3,) turned by a unit quaternion: coordinates in the turned frame become those in the common frame."""
     x, y, z = vector
     return multiply(multiply(q_xyzw, (x, y, z, 0.0)), conjugate(q_xyzw))[:3]
 
 
 def from_rpy(rpy_rad: Numbers) -> np.ndarray:
-    """Unit quaternion (4,) of roll, pitch, yaw about FIXED x, y, z axes, roll first: R_z(yaw) R_y(pitch) R_x(roll).
+    """Unit quaternion (4,) of roll, pitch, yaw about fixed x, y, z axes, roll first (REP-103).
 
-    The order is that of REP-103.
+    The rotation matrix is R_z(yaw) R_y(pitch) R_x(roll).
     """
     roll, pitch, yaw = (from_rotvec(np.eye(3)[axis] * float(rpy_rad[axis])) for axis in range(3))
     return multiply(yaw, multiply(pitch, roll))

@@ -11,6 +11,8 @@ from enum import Enum
 
 import numpy as np
 
+from specprune_ros.config import Pruning
+
 NANOSECONDS = 1_000_000_000
 """Per second."""
 
@@ -23,7 +25,7 @@ class BadInput(ValueError):
 
 
 class Mode(str, Enum):
-    """What decided how hard the last inference pruned."""
+    """How an inference prunes: not at all, harder during coarse motion, more carefully during fine motion."""
 
     DENSE = "dense"
     COARSE = "coarse"
@@ -56,11 +58,11 @@ class Motion:
 
 @dataclass(frozen=True)
 class Observation:
-    """One synchronised look at the world.
+    """Everything that one inference sees: images, robot state and instruction of one moment.
 
     stamp_ns: time of the images; images: one (H, W, 3) uint8 RGB array per view, in the checkpoint's view order;
-    proprio: (P,) float32 in raw units (EE position [m], axis-angle [rad], two finger positions [m]), or None for a policy
-    without a proprio token; instruction: the task in words; motion: measured movement, None while unknown.
+    proprio: (P,) float32 in raw units (EE position [m], axis-angle [rad], two finger positions [m]), or None for a
+    policy without a proprio token; instruction: the task in words; motion: measured movement, None while unknown.
     """
 
     stamp_ns: int
@@ -86,12 +88,12 @@ class ActionChunk:
 
 
 STAGES = ("preprocess", "vision", "selection", "decoder", "head")
-"""What an inference spends its time on, in order; selection is not part of decoder."""
+"""The stages of an inference that are timed, in order. The time of selection is not counted in decoder as well."""
 
 
 @dataclass(frozen=True)
 class PruningReport:
-    """How one inference spent its visual tokens and its time. Per-view tuples follow the view order."""
+    """How many visual tokens one inference kept, and where its time went. Per-view tuples follow the view order."""
 
     mode: Mode
     aggressiveness: float
@@ -118,8 +120,9 @@ class PruningReport:
 class PolicyMemory:
     """What one inference hands to the next: the only backward flow besides measured state.
 
-    salient: the visual tokens that drew most attention in the last pass, opaque outside `infer` and `prune`
-    (a tensor that stays on the model's device); instruction: the task it belongs to; stamp_ns: its observation's stamp.
+    salient: the visual tokens that drew most attention in the last pass, opaque outside `infer` and `prune`: a tensor
+    that stays on the model's device, or the number by which the process of the model knows that tensor;
+    instruction: the task it belongs to; stamp_ns: its observation's stamp.
     """
 
     salient: object
@@ -132,7 +135,8 @@ class InferenceRequest:
     """Everything one inference depends on, fixed at the moment it is asked for.
 
     reference_images: the frame `frame_offset` control periods before the observation, None without history;
-    mode: coarse or fine from the action-aware controller; memory: None on the first pass after a reset.
+    mode: coarse or fine from the action-aware controller; memory: None on the first pass after a reset;
+    pruning: the settings in force; misses_before: deadlines that had been missed when this was asked for.
     """
 
     chunk_id: int
@@ -141,22 +145,54 @@ class InferenceRequest:
     frame_offset: int
     mode: Mode
     memory: PolicyMemory | None
+    pruning: Pruning = Pruning()
+    misses_before: int = 0
 
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """What one inference returns."""
+    """What one inference returns, with what it was asked."""
 
+    request: InferenceRequest
     chunk: ActionChunk
     report: PruningReport
     memory: PolicyMemory
 
 
 @dataclass(frozen=True)
+class PolicyFacts:
+    """What is fixed about a loaded policy, and all that control needs to know of it.
+
+    view_count: cameras; chunk_steps: actions in a chunk; proprio_dims: values of the proprio token, 0 without one;
+    patch_grid: (rows, columns) of visual tokens in a view.
+    """
+
+    name: str
+    view_count: int
+    chunk_steps: int
+    proprio_dims: int
+    patch_grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """How a policy runs its inferences now.
+
+    name: "eager" or "graph"; pending: kinds of inference that are still to be captured, which are slower until then;
+    trouble: why some stay slower for good, empty while nothing went wrong.
+    """
+
+    name: str = ""
+    pending: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
 class ChunkStep:
     """The step of a chunk that belongs to the present, as the policy meant it.
 
-    action: (7,) float64 in action units as in ActionChunk; step: index into the chunk; chunk_age: since its observation [s].
+    action: (7,) float64 in action units as in ActionChunk; step: index into the chunk; chunk_age: since its
+    observation [s].
     """
 
     action: np.ndarray
@@ -169,7 +205,8 @@ class ChunkStep:
 class Displacement:
     """What the end effector is to do within one control period, in the robot's base frame.
 
-    translation_m: (3,) float64 [m]; rotation_rad: (3,) float64 axis-angle [rad]; gripper: wanted opening, 0 closed .. 1 open.
+    translation_m: (3,) float64 [m]; rotation_rad: (3,) float64 axis-angle [rad]; gripper: wanted opening, 0 closed ..
+    1 open.
     """
 
     translation_m: np.ndarray
@@ -181,8 +218,8 @@ class Displacement:
 class Command:
     """One control period's motion, after all limits.
 
-    step and chunk_age as in ChunkStep; target: where the end effector is commanded to be at the end of the period, integrated from
-    the pose at which the arm was armed, None while nobody has armed it.
+    step and chunk_age as in ChunkStep; target: where the end effector is commanded to be at the end of the period,
+    integrated from the pose at which the arm was armed, None while nobody has armed it.
     """
 
     displacement: Displacement
@@ -196,7 +233,8 @@ class Command:
 class Hold:
     """The policy's motion must not go on in this period, and why.
 
-    braking: what is still to be commanded on the way to rest, as a stop within the limits takes a few periods; None at rest.
+    braking: what is still to be commanded on the way to rest, as a stop within the limits takes a few periods; None at
+    rest.
     """
 
     reason: str

@@ -1,23 +1,35 @@
 """Keeps the generated blocks of Markdown files up to date: `python tools/tables.py [--check] [FILE...]`.
 
-A block is what lies between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; figures are never typed. Names:
+Without files it looks at every document of the repository. A block is what lies between `<!-- begin: NAME -->` and
+`<!-- end: NAME -->`; figures and lists of options are never typed. Names:
 
-    parameters              every parameter, from config.py
-    evaluation, bench,      results of `specprune evaluate | bench --json` and the demo's demo.json, read from
-    stages, demo            docs/results/{evaluation,bench,bench,demo}.json beside the document, or from the file
-                            named in the marker: `<!-- begin: bench docs/results/other.json -->`
-    control                 likewise of `specprune bench --control`
-    bench-openvla-7b        likewise of `specprune bench --model openvla-7b`; 'not measured' while there is no such file
+    evaluation, bench,        results of `specprune evaluate`, `bench` and `demo` with --json, read from
+    stages, demo, control,    docs/results/NAME.json (stages: bench.json), or from the file that the marker names,
+    bench-openvla-7b          relative to the document: `<!-- begin: bench results/other.json -->`
+    headline                  the shortest summary of evaluation and bench, for the README
+    parameters                every parameter of the policy node, from config.py
+    simulator                 those of the simulator node
+    subcommands, command      the `specprune` commands; the options of one: `<!-- begin: command bench -->`
+    make                      the targets of the Makefile
+    launch                    the arguments of one launch file: `<!-- begin: launch franka -->`
+    interfaces                messages and services
+    folders                   the parts of the package and what they may import
+    budgets, layers           token counts by aggressiveness and mode; the layers at which tokens leave
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # also where PYTHONSAFEPATH is set
+
+import documents
+import reference_tables as reference
+from documents import ROOT, Place, Render, table
 
 from specprune_ros.bench.latency import STAGES, row_label
 from specprune_ros.bench.model_report import (
@@ -28,82 +40,67 @@ from specprune_ros.bench.model_report import (
     skipped_lines,
     target_cells,
 )
-from specprune_ros.config import ConfigError, Parameter, parameters
+from specprune_ros.config import ConfigError
 from specprune_ros.eval.evaluate import difference
 from specprune_ros.eval.stats import wilson
-
-BLOCK = re.compile(
-    r"<!-- begin: (?P<name>[\w-]+)(?: (?P<file>\S+))? -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python tools/tables.py", description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, default=[Path("README.md")], help="default: README.md")
+    parser.add_argument("files", nargs="*", type=Path, help="default: every document of the repository")
     parser.add_argument("--check", action="store_true", help="change nothing; status 1 when a block is out of date")
     args = parser.parse_args(argv)
     try:
-        stale = [path for path in args.files if refresh(path, write=not args.check)]
+        stale = [path for path in args.files or documents.documents() if refresh(path, write=not args.check)]
     except (ConfigError, OSError) as error:
         print(f"tables: {error}", file=sys.stderr)
         return 2
     for path in stale:
-        print(f"{path}: {'out of date' if args.check else 'updated'}")
+        shown = path.resolve().relative_to(ROOT) if path.resolve().is_relative_to(ROOT) else path
+        print(f"{shown}: {'out of date' if args.check else 'updated'}")
     return 1 if args.check and stale else 0
 
 
 def refresh(path: Path, write: bool) -> bool:
     """Whether a document's blocks were out of date; with `write` they no longer are."""
-    text = path.read_text()
-    fresh = BLOCK.sub(lambda match: _block(match, path.parent), text)
-    if write and fresh != text:
-        path.write_text(fresh)
-    return fresh != text
+    return documents.refresh(path, BLOCKS, write)
 
 
-def _block(match: re.Match, folder: Path) -> str:
-    name, file = match["name"], match["file"]
-    marker = match[0].partition("\n")[0]
-    return f"{marker}\n{_body(name, file, folder)}\n<!-- end: {name} -->"
+def results(name: str, render: Callable[[Mapping], str], missing: str = "") -> Render:
+    """A block of a results file. missing: what it says while there is no such file; empty: that is an error."""
+
+    def body(place: Place) -> str:
+        path = place.results(name)
+        if missing and not path.exists():
+            return missing
+        try:
+            return render(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"{path}: not a result for the block of {name} ({problem})") from None
+
+    return body
 
 
-def _body(name: str, file: str | None, folder: Path) -> str:
-    if name == "parameters":
-        return parameter_table()
-    if name not in RESULTS:
-        raise ConfigError(f"block {name!r} is not known; known: parameters, {', '.join(RESULTS)}")
-    default, render = RESULTS[name]
-    path = folder / (file or f"docs/results/{default}.json")
-    if name in OPTIONAL and not path.exists():
-        return OPTIONAL[name]
-    try:
-        return render(json.loads(path.read_text()))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a result for block {name!r} ({type(error).__name__}: {error})") from None
-
-
-def parameter_table() -> str:
-    rows = [
-        (
-            f"`{p.name}`",
-            _default(p),
-            p.range_text() or ", ".join(p.choices or ()),
-            p.unit,
-            "yes" if p.live else "",
-            p.doc,
+def headline(place: Place) -> str:
+    """Dense beside the whole method: success in closed loop, visual tokens, latency."""
+    evaluated, timed = (json.loads(place.results(name).read_text(encoding="utf-8")) for name in ("evaluation", "bench"))
+    rows = []
+    for name, timed_label in (("dense", "dense"), ("full", "full 0.5 measured")):
+        mode = evaluated["modes"][name]
+        low, high = mode["wilson95"]
+        timing = next(row for row in timed["rows"] if _label(row, timed) == timed_label)
+        rows.append(
+            (
+                name,
+                f"{mode['successes']} / {mode['episodes']} ({low:.1%} .. {high:.1%})",
+                f"{timing['tokens_kept']:.0f} of {mode['tokens_total']}",
+                f"{timing['p50_ms']:.1f} / {timing['p99_ms']:.1f}",
+                f"{timing['speedup_vs_dense']:.2f}x",
+            )
         )
-        for p in parameters()
-    ]
-    return markdown(("parameter", "default", "range", "unit", "live", "what it does"), rows, right=())
-
-
-def _default(parameter: Parameter) -> str:
-    value = parameter.default
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return " ".join(f"`{item}`" for item in value)
-    return f"`{value}`" if isinstance(value, str) and value else str(value)
+    headings = ("mode", "picked (95 % interval)", "visual tokens kept", "p50 / p99 [ms]", "speed-up")
+    return "\n".join([table(headings, rows), "", _machine(timed["machine"])])
 
 
 def evaluation_table(result: Mapping) -> str:
@@ -126,7 +123,7 @@ def evaluation_table(result: Mapping) -> str:
     seeds = result["seeds"]
     about = f"Seeds {seeds[0]} to {seeds[-1]}, the same for all modes. {_machine(result['machine'])}"
     return "\n".join(
-        [markdown(headings, rows), "", "Paired differences (95 % interval, exact McNemar p):", "", *pairs, "", about]
+        [table(headings, rows), "", "Paired differences (95 % interval, exact McNemar p):", "", *pairs, "", about]
     )
 
 
@@ -148,12 +145,12 @@ def bench_table(result: Mapping) -> str:
         f"{result['selection_share']:.1%} of the pruned time. "
         f"Matrix products reach {result['gemm_gflops']:.0f} GFLOP/s on this machine. {_machine(result['machine'])}"
     )
-    return "\n".join([markdown(headings, rows), "", about])
+    return "\n".join([table(headings, rows), "", about])
 
 
 def stages_table(result: Mapping) -> str:
     rows = [(_label(row, result), *(f"{row['stages_ms'][stage]:.1f}" for stage in STAGES)) for row in result["rows"]]
-    return markdown(("median [ms]", *STAGES), rows)
+    return table(("median [ms]", *STAGES), rows)
 
 
 def bench_model_table(result: Mapping) -> str:
@@ -161,9 +158,9 @@ def bench_model_table(result: Mapping) -> str:
     parts = []
     for title, headings, cells in SECTIONS:
         rows = [(label(row), *cells(row)) for row in measured_rows(result)]
-        parts += [f"{title}:", markdown(("row", *headings), rows)]
+        parts += [f"{title}:", table(("row", *headings), rows)]
     goals = [target_cells(target) for target in result["targets"]]
-    parts.append(markdown(("target (H200)", "bound", "value", "verdict"), goals, right=(2,)))
+    parts.append(table(("target (H200)", "bound", "value", "verdict"), goals, right=(2,)))
     return "\n\n".join([*parts, *skipped_lines(result), about(result)])
 
 
@@ -180,7 +177,7 @@ def control_table(result: Mapping) -> str:
     ]
     headings = ("control rate", "deviation p50 [ms]", "p99", "max", "periods", "inferences", "inference p50 [ms]")
     about = f"{result['minutes']:g} minutes each. {_machine(result['machine'])}"
-    return "\n".join([markdown(headings, rows), "", about])
+    return "\n".join([table(headings, rows), "", about])
 
 
 def demo_table(result: Mapping) -> str:
@@ -193,24 +190,34 @@ def demo_table(result: Mapping) -> str:
         ("inference p50 / p95 / p99", " / ".join(f"{latency[p]:.0f}" for p in ("p50", "p95", "p99")) + " ms"),
         ("visual tokens kept", f"{tokens['kept_mean']:.0f} of {tokens['total']}"),
     ]
-    return "\n".join([markdown(("", "over ROS 2"), rows), "", _machine(result["machine"])])
+    return "\n".join([table(("", "over ROS 2"), rows), "", _machine(result["machine"])])
 
 
-RESULTS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
-    "evaluation": ("evaluation", evaluation_table),
-    "bench": ("bench", bench_table),
-    "stages": ("bench", stages_table),
-    "demo": ("demo", demo_table),
-    "bench-openvla-7b": ("bench-openvla-7b", bench_model_table),
-    "control": ("control", control_table),
-}
-"""Block name -> (results file, renderer)."""
-
-OPTIONAL = {
-    "bench-openvla-7b": "GPU figures of the 7B model are not measured. On a machine with a GPU: "
+NO_7B = (
+    "GPU figures of the 7B model are not measured. On a machine with a GPU: "
     "`specprune bench --model openvla-7b --json docs/results/bench-openvla-7b.json`."
+)
+
+BLOCKS: dict[str, Render] = {
+    "evaluation": results("evaluation", evaluation_table),
+    "bench": results("bench", bench_table),
+    "stages": results("bench", stages_table),
+    "demo": results("demo", demo_table),
+    "control": results("control", control_table),
+    "bench-openvla-7b": results("bench-openvla-7b", bench_model_table, missing=NO_7B),
+    "headline": headline,
+    "parameters": reference.parameter_table,
+    "simulator": reference.simulator_table,
+    "subcommands": reference.subcommand_table,
+    "command": reference.command_table,
+    "make": reference.make_table,
+    "launch": reference.launch_table,
+    "interfaces": reference.interface_tables,
+    "folders": reference.folder_table,
+    "budgets": reference.budget_table,
+    "layers": reference.layer_table,
 }
-"""Block name -> what it says while its results file does not exist."""
+"""Block name -> what makes its body."""
 
 
 def _label(row: Mapping, result: Mapping) -> str:
@@ -221,14 +228,6 @@ def _machine(facts: Mapping) -> str:
     precision = f", {facts['dtype']}" if "dtype" in facts else ""
     where = facts.get("gpu", f"{facts['cpu']}, {facts['cores']} cores")
     return f"Measured on {where}{precision}, torch {facts['torch']}."
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] | None = None) -> str:
-    """A Markdown table; columns in `right` are aligned right, by default all but the first."""
-    aligned = range(1, len(headings)) if right is None else right
-    rule = ["---:" if index in aligned else "---" for index in range(len(headings))]
-    escaped = ([cell.replace("|", "\\|") for cell in row] for row in rows)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *escaped))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Waits beside a running policy node and reads how steady its control periods were: `python -m specprune_ros.bench.jitter_client`."""
+"""Waits beside a running policy node and reads what it measured of itself: `python -m specprune_ros.bench.jitter_client`."""
 
 from __future__ import annotations
 
@@ -6,32 +6,27 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
+from specprune_ros.msg import NodeStatus
 from specprune_ros.ros import qos
 
-PREFIX = "real time: tick jitter "
 START_S = 120.0
 """Longest wait for the first command."""
 
 
 class Listener:
-    """The newest diagnostics of the policy node."""
+    """The newest status of the policy node."""
 
     def __init__(self, node: Node):
-        self.values: dict[str, str] = {}
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._store, qos.EVENTS)
+        self.status = NodeStatus()
+        node.create_subscription(NodeStatus, "/policy_node/node_status", self._store, qos.LATCHED)
 
-    def number(self, name: str) -> float:
-        return float(self.values.get(name, 0.0))
-
-    def _store(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            self.values |= {pair.key: pair.value for pair in status.values}
+    def _store(self, message: NodeStatus) -> None:
+        self.status = message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,22 +38,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     node = rclpy.create_node("jitter_client")
     listener = Listener(node)
     try:
-        if not _spin(node, START_S, lambda: listener.number("commands") > 0):
-            print("the policy node never commanded", file=sys.stderr)
+        if not _spin(node, START_S, lambda: listener.status.commands > 0):
+            print(f"the policy node never commanded: {listener.status.hold_reason}", file=sys.stderr)
             return 1
         _spin(node, args.seconds, lambda: False)
     finally:
         rclpy.try_shutdown()
-    result = {
-        key.removeprefix(PREFIX): float(value) for key, value in listener.values.items() if key.startswith(PREFIX)
-    }
-    for name in ("requests", "deadline_misses", "commands", "latency p50 [ms]"):
-        result[name] = listener.number(name)
-    print(json.dumps(result))
+    print(json.dumps(measured(listener.status)))
     return 0
 
 
-def _spin(node: Node, seconds: float, done) -> bool:
+def measured(status: NodeStatus) -> dict[str, float]:
+    """What the node said last: deviations of the control periods [ms] since it was activated, and what it did meanwhile."""
+    control = status.control
+    return {
+        **{name: round(getattr(control, name), 4) for name in ("p50", "p99", "max")},
+        "periods": control.periods,
+        "gaps": control.gaps,
+        **{name: getattr(status, name) for name in ("commands", "requests", "deadline_misses")},
+        "restarts": status.model.restarts,
+        "inference_p50_ms": round(status.inference_p50, 2),
+        "inference_p95_ms": round(status.inference_p95, 2),
+    }
+
+
+def _spin(node: Node, seconds: float, done: Callable[[], bool]) -> bool:
     end = time.monotonic() + seconds
     while not done():
         if (left := end - time.monotonic()) <= 0:

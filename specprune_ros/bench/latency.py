@@ -94,9 +94,9 @@ class Row:
     def infer(self, policy, recorded: InferenceRequest) -> tuple[float, PruningReport]:
         """One inference that continues this row's memory: (end-to-end time [ms], report)."""
         memory = None if recorded.memory is None else self.memory
-        request = replace(recorded, mode=self.forced or recorded.mode, memory=memory)
+        request = replace(recorded, mode=self.forced or recorded.mode, memory=memory, pruning=self.config.pruning)
         started = time.perf_counter()
-        result = policy.infer(request, self.config)
+        result = policy.infer(request)
         elapsed_ms = 1e3 * (time.perf_counter() - started)
         self.memory = result.memory
         return elapsed_ms, result.report

@@ -52,4 +52,5 @@ def _answer(request: InferenceRequest, chunk_steps: int) -> InferenceResult:
     seen = request.observation
     still = np.zeros((chunk_steps, ACTION_DIMS))
     chunk = ActionChunk(request.chunk_id, seen.stamp_ns, still, request.mode, seen.instruction)
-    return InferenceResult(chunk, report=None, memory=PolicyMemory(None, seen.instruction, seen.stamp_ns))
+    memory = PolicyMemory(None, seen.instruction, seen.stamp_ns)
+    return InferenceResult(request, chunk, report=None, memory=memory)

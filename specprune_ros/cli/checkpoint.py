@@ -153,7 +153,7 @@ def _infer(config: Config) -> str:
     proprio = np.zeros(policy.proprio_dims, np.float32) if policy.proprio_dims else None
     words = policy.checkpoint.prompt.known_instruction()
     observation = Observation(0, (grey,) * policy.view_count, proprio, words, Motion(0.0, 0.0, 0.0))
-    actions = policy.infer(InferenceRequest(0, observation, None, 0, Mode.FINE, None), config).chunk.actions
+    actions = policy.infer(InferenceRequest(0, observation, None, 0, Mode.FINE, None, config.pruning)).chunk.actions
     if not np.isfinite(actions).all():
         raise CheckpointError(f"{policy.name}: grey frames give actions that are not finite; the weights are damaged")
     return f"loads; {actions.shape[0]} x {actions.shape[1]} finite actions for grey frames"

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _let_it_fly(trainer, args: argparse.Namespace) -> None:
-    """Record what the policy does by itself so far, labelled by the expert."""
+    """Record episodes in which the policy moves the arm as it is trained so far; the expert labels every step."""
     from specprune_ros.learn import demos
 
     pilot = args.work / "pilot"

@@ -2,32 +2,71 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
-KEPT = 1 << 15
-"""Periods looked back on: ten minutes at 50 Hz."""
+SHORTEST_S, RESOLUTION, BINS = 1e-6, 1.01, 2000
+"""Deviations are counted in bins from 1 us on, each 1 % wider than the one before: the last begin at minutes."""
+
+GAP_PERIODS = 3
+"""A longer time between two ticks is a gap."""
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Deviations of the control periods since the first tick [ms]; gaps: periods longer than GAP_PERIODS periods."""
+
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+    periods: int = 0
+    gaps: int = 0
 
 
 class Jitter:
-    """Deviation of the time between two ticks from the control period."""
+    """Deviation of the time between two ticks from the control period, counted so that neither a tick nor a summary costs
+    more the longer it runs. The quantiles are at most 1 % too high; the maximum is exact."""
 
     def __init__(self, period_s: float):
         self._period_s = period_s
-        self._deviations_s = np.zeros(KEPT)
-        self._count = 0
-        self._last_s: float | None = None
+        self._counts = np.zeros(BINS, np.int64)
+        self._longest_s = 0.0
+        self._gaps = 0
+        self._last_ns: int | None = None
 
-    def tick(self, now_s: float) -> None:
-        """A control period begins now, on a clock that only runs forward."""
-        if self._last_s is not None:
-            self._deviations_s[self._count % KEPT] = abs(now_s - self._last_s - self._period_s)
-            self._count += 1
-        self._last_s = now_s
+    def tick(self, now_ns: int) -> None:
+        """A control period begins now, on the clock that the periods are meant to follow. Where that clock was set back, no
+        period is measured."""
+        last_ns, self._last_ns = self._last_ns, now_ns
+        if last_ns is None or now_ns < last_ns:
+            return
+        interval_s = 1e-9 * (now_ns - last_ns)
+        deviation_s = abs(interval_s - self._period_s)
+        self._counts[_bin(deviation_s)] += 1
+        self._longest_s = max(self._longest_s, deviation_s)
+        self._gaps += interval_s > GAP_PERIODS * self._period_s
 
-    def summary_ms(self) -> dict[str, float]:
-        """p50, p99, max [ms] and the number of periods; empty before the second tick."""
-        if not self._count:
-            return {}
-        kept = self._deviations_s[: min(self._count, KEPT)] * 1e3
-        p50, p99 = np.percentile(kept, [50, 99])
-        return {"p50": float(p50), "p99": float(p99), "max": float(kept.max()), "periods": float(self._count)}
+    def summary(self) -> Steadiness:
+        upto = np.cumsum(self._counts)
+        count = int(upto[-1])
+        if not count:
+            return Steadiness()
+
+        def quantile_ms(q: float) -> float:
+            """The smallest deviation that a share q of the periods does not exceed, rounded up to its bin."""
+            return 1e3 * min(_upper_s(int(np.searchsorted(upto, q * count))), self._longest_s)
+
+        return Steadiness(quantile_ms(0.5), quantile_ms(0.99), 1e3 * self._longest_s, count, self._gaps)
+
+
+def _bin(deviation_s: float) -> int:
+    if deviation_s <= SHORTEST_S:
+        return 0
+    return min(math.ceil(math.log(deviation_s / SHORTEST_S) / math.log(RESOLUTION)), BINS - 1)
+
+
+def _upper_s(index: int) -> float:
+    """Upper edge of a bin; the last has none."""
+    return SHORTEST_S * RESOLUTION**index if index < BINS - 1 else math.inf

@@ -50,6 +50,7 @@ class Counters:
     """periods with a command; the safety gate may still keep it back"""
     holds: int = 0
     requests: int = 0
+    """also the number of the newest chunk"""
     accepted: int = 0
     ignored: int = 0
     """results for an old instruction or from before a reset"""
@@ -77,8 +78,11 @@ class _Outstanding:
 class ControlLoop:
     """The readable heart of control; the ROS node and the offline evaluation drive the same one."""
 
-    def __init__(self, config: Config, view_count: int, chunk_steps: int, proprio_dims: int = 8):
-        """view_count, chunk_steps, proprio_dims: as the policy says (proprio_dims 0: no proprio token)."""
+    def __init__(
+        self, config: Config, view_count: int, chunk_steps: int, proprio_dims: int = 8, counters: Counters | None = None
+    ):
+        """view_count, chunk_steps, proprio_dims: as the policy says (proprio_dims 0: no proprio token); counters: those of
+        an earlier loop of the same node, to be counted on."""
         topics = config.topics
         if len(topics.images) != view_count:
             raise ConfigError(
@@ -94,9 +98,8 @@ class ControlLoop:
         self._history = FrameHistory(longest_offset(config.pruning.reference), self._period_ns)
         self._executor = ChunkExecutor(self._period_ns)
         self._outstanding: _Outstanding | None = None
-        self._next_chunk_id = 1
         self.config = config
-        self.counters = Counters()
+        self.counters = counters or Counters()
         self.instruction = config.instruction.strip()
         self.drive = Drive(self._period_ns)
         self._forget_all()
@@ -157,11 +160,10 @@ class ControlLoop:
             self._forget_plan()
 
     def update_config(self, config: Config) -> None:
-        """Swap in a new configuration (parameters that are not live keep their effect)."""
-        previous, self.config = self.config, config
+        """Swap in a new configuration (parameters that are not live keep their effect). Which instruction is in force is
+        not its business: see `control.instruction`."""
+        self.config = config
         self._history.resize(longest_offset(config.pruning.reference))
-        if config.instruction != previous.instruction:
-            self.set_instruction(config.instruction)
 
     # Arming: from here on the commanded path counts from the measured pose, and the arm is watched.
 
@@ -171,6 +173,10 @@ class ControlLoop:
             return [reason]
         speed = self.motion and motion_speed(self.motion, self.config.action, self.config.control.rate)
         return unfit_for_arming(self.measured, speed, self.config)
+
+    def drop_plan(self) -> None:
+        """What was planned before now must not move the arm: plan afresh."""
+        self._forget_plan()
 
     def engage(self) -> None:
         """The arm was just armed. What was planned before must not move it, and its path begins where it is."""
@@ -222,14 +228,20 @@ class ControlLoop:
         speed = observation.motion.linear if observation.motion else 0.0
         offset = reference_offset(speed, self.config.pruning.reference, self._history.capacity_periods)
         reference_images, frame_offset = self._history.reference(observation.stamp_ns, offset) or (None, 0)
+        self.counters.requests += 1
         request = InferenceRequest(
-            self._next_chunk_id, observation, reference_images, frame_offset, self.mode, self._memory
+            chunk_id=self.counters.requests,
+            observation=observation,
+            reference_images=reference_images,
+            frame_offset=frame_offset,
+            mode=self.mode,
+            memory=self._memory,
+            pruning=self.config.pruning,
+            misses_before=self.counters.deadline_misses,
         )
         self._outstanding = _Outstanding(request.chunk_id, now_ns)
         self._inferred_ns = observation.stamp_ns
         self._replan = False
-        self._next_chunk_id += 1
-        self.counters.requests += 1
         return request
 
     def accept(self, result: InferenceResult, now_ns: int) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -17,19 +16,18 @@ from std_msgs.msg import String
 from specprune_ros.config import Topics
 from specprune_ros.demo.trace import EpisodeTrace, Inference, packed
 from specprune_ros.demo.video import DEBUG
-from specprune_ros.msg import Action, PruningStatus
+from specprune_ros.msg import Action, NodeStatus, PruningStatus
 from specprune_ros.ros import convert, qos
 from specprune_ros.sim.env import TabletopEnv
 from specprune_ros.srv import ResetSim
 from specprune_ros.types import STAGES
 
-LOADING = "policy is loading"
 COUNTERS = ("ticks", "commands", "holds", "requests", "failures", "deadline_misses", "replans", "resets", "limited")
 
 
 @dataclass
 class Health:
-    """The policy node's own words, from its diagnostics once a second."""
+    """What the policy node says of itself, at least once a second."""
 
     ready: bool = False
     hold_reason: str = "starting"
@@ -58,7 +56,7 @@ class DemoClient:
         node.create_subscription(PruningStatus, "/policy_node/status", self._on_status, qos.EVENTS)
         node.create_subscription(Action, "/policy_node/action", self._on_action, qos.EVENTS)
         node.create_subscription(String, "/sim_node/task", self._on_task, qos.LATCHED)
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.EVENTS)
+        node.create_subscription(NodeStatus, "/policy_node/node_status", self._on_node_status, qos.LATCHED)
 
     def __enter__(self):
         return self
@@ -139,18 +137,11 @@ class DemoClient:
     def _on_task(self, message: String) -> None:
         self.task = message.data
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name == "/policy_node: control":
-                self._on_control(status)
-            elif status.name == "/policy_node: inference":
-                self.health.ready = status.message != LOADING
-
-    def _on_control(self, status: DiagnosticStatus) -> None:
-        values = {pair.key: pair.value for pair in status.values}
-        self.health.reports += 1
-        self.health.counters = {name: int(values[name]) for name in COUNTERS if name in values}
-        self.health.hold_reason = values.get("hold reason", "")
-        if self.trace is not None and self.health.hold_reason:
+    def _on_node_status(self, message: NodeStatus) -> None:
+        health = self.health
+        health.ready, health.hold_reason = message.ready, message.hold_reason
+        health.counters = {name: getattr(message, name) for name in COUNTERS}
+        health.reports += 1
+        if self.trace is not None and message.hold_reason:
             reasons = self.trace.hold_reasons
-            reasons[self.health.hold_reason] = reasons.get(self.health.hold_reason, 0) + 1
+            reasons[message.hold_reason] = reasons.get(message.hold_reason, 0) + 1

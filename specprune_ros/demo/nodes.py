@@ -61,6 +61,11 @@ class NodeProcesses:
                 tail = "\n".join(self._lines(name)[-LOG_TAIL_LINES:])
                 raise NodeDied(f"{name} ended with status {status}; the end of {self._log(name)}:\n{tail}")
 
+    def pid(self, name: str) -> int | None:
+        """Of a process that runs; None when it has ended or was never started."""
+        process = self._processes.get(name)
+        return process.pid if process is not None and process.poll() is None else None
+
     def last_lines(self) -> dict[str, str]:
         """Node name -> the last thing it said."""
         return {name: (self._lines(name) or ["nothing"])[-1] for name in self._processes}

@@ -16,7 +16,7 @@ from specprune_ros.eval import stats
 from specprune_ros.eval.results import write_json
 
 STREAK_PERIODS = 3
-"""A longer pause between two actions is the node holding, not its control rate."""
+"""In a longer pause between two actions the node held; such a pause says nothing about the control rate."""
 
 
 def summary(
@@ -45,7 +45,7 @@ def summary(
 
 
 def action_intervals_s(episode: EpisodeTrace, period_s: float) -> list[float]:
-    """Times between the stamps of consecutive Actions, pauses in which the node held left out."""
+    """Times between the stamps of consecutive Actions, without the pauses in which the node held."""
     gaps = np.diff(episode.action_stamps_ns) * 1e-9 if len(episode.action_stamps_ns) > 1 else []
     return [float(gap) for gap in gaps if gap < STREAK_PERIODS * period_s]
 
@@ -67,7 +67,7 @@ def episode_summary(episode: EpisodeTrace) -> dict[str, object]:
 
 
 def write_report(folder: Path, episodes: Sequence[EpisodeTrace], result: Mapping[str, object]) -> None:
-    """Everything but the logs. Pictures are left out when nothing was inferred."""
+    """Write all files of the report. Without a single inference there are no pictures."""
     write_json(folder / "demo.json", result)
     if not any(episode.inferences for episode in episodes):
         return

@@ -80,7 +80,7 @@ def perform(
 
 
 class Stage:
-    """The client between two living nodes: whatever is waited for, their deaths are noticed."""
+    """Plays episodes. Whatever it waits for, it also notices when one of the two node processes has ended."""
 
     def __init__(self, client, nodes: NodeProcesses, display: Display):
         self._client, self._nodes, self._display = client, nodes, display
@@ -103,7 +103,7 @@ class Stage:
         return trace
 
     def wait_for_last_words(self) -> None:
-        """Diagnostics come once a second: the next ones count everything."""
+        """Wait for the next diagnostics, which come once a second: their counters include the last episode."""
         before = self._client.health.reports
         self._spin_until(lambda: self._client.health.reports > before, 3.0, "the last counters")
 
@@ -119,7 +119,7 @@ class Stage:
 
 
 class Display:
-    """Finished episodes and the present one: live on a terminal, one line per episode in a log."""
+    """Shows the finished episodes and the present one: a live table on a terminal, one line per episode in a log."""
 
     def __init__(self, console: Console, client, episodes: int):
         self._console, self._client, self._episodes = console, client, episodes

@@ -41,7 +41,7 @@ class EpisodeTrace:
     action_stamps_ns: list[int] = field(default_factory=list)
     pictures: dict[str, list[tuple[float, bytes]]] = field(default_factory=dict)
     hold_reasons: dict[str, int] = field(default_factory=dict)
-    """reason -> how often diagnostics (once a second) reported it"""
+    """Reason for holding -> how often diagnostics, which come once a second, reported it."""
 
     @property
     def success(self) -> bool:

@@ -1,4 +1,4 @@
-"""The demo's video: what the policy kept, what the cameras see now, and how the tokens went over the episode."""
+"""The demo's video: which tokens the policy kept, what the cameras see, and the number of tokens over the episode."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def latest(episode: EpisodeTrace, stream: str, time_s: float) -> bytes | None:
 
 
 def poster_time(episodes: Sequence[EpisodeTrace]) -> tuple[EpisodeTrace, float]:
-    """A telling moment: in a successful episode with many modes, when the gripper closes in on the cube."""
+    """The moment for the poster: in a successful episode with many modes, when the gripper is close to the cube."""
     episode = max(episodes, key=lambda e: (e.success, len({i.mode for i in e.inferences}), len(e.inferences)))
     return episode, max(0.0, episode.picked_s - 1.2) if episode.success else 0.66 * episode.duration_s
 

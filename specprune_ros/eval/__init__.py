@@ -1,1 +1,1 @@
-"""Rollouts, statistics, benchmark, demo and reports: everything that measures the policy."""
+"""Episodes played without ROS, statistics of their success, and results files."""

@@ -55,7 +55,8 @@ def run(config: Config, names: Sequence[str], args: argparse.Namespace) -> int:
 
 
 def interleaved(names: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-    """Seed by seed through all modes, so that a partial result is paired and a busy spell hits all modes alike."""
+    """All modes on one seed, then all on the next: an interrupted run has complete pairs, and if the machine is busy
+    for a while, all modes are slowed alike."""
     return [(name, seed) for seed in seeds for name in names]
 
 
@@ -95,7 +96,7 @@ class Record:
         self.episodes[name][episode.seed] = episode
 
     def write(self, result: Mapping[str, object], workers: int) -> None:
-        """Results first, then what they were computed from."""
+        """Write the file: the results, then the settings and episodes that they were computed from."""
         if self._path is None:
             return
         episodes = {
@@ -209,7 +210,7 @@ class Player:
 
 
 def play(jobs: Sequence[Job], config: Config, latency_steps: int, workers: int) -> Iterator[tuple[str, Episode]]:
-    """Finished episodes as they come."""
+    """Play the jobs, and yield each mode and episode as soon as it is finished."""
     if not jobs:
         return
     names = sorted({name for name, _ in jobs})
@@ -245,7 +246,7 @@ _player: Player | None = None
 
 def _start_worker(*player_args) -> None:
     global _player_args
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a worker finishes its episode
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C the parent stops; a worker only finishes its episode
     _player_args = player_args
 
 

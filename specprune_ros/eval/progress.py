@@ -1,4 +1,4 @@
-"""Progress with time left: a live bar on a terminal, now and then a line in a log."""
+"""Progress of long runs: a live bar with the time left on a terminal, and a line now and then in a log."""
 
 from __future__ import annotations
 

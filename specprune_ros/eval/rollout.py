@@ -16,7 +16,7 @@ import numpy as np
 
 from specprune_ros.config import Config
 from specprune_ros.control.loop import ControlLoop
-from specprune_ros.types import Command, EndEffector, InferenceResult, PruningReport
+from specprune_ros.types import Command, EndEffector, InferenceRequest, InferenceResult, PruningReport
 
 START_NS = 1_000_000_000
 """Simulated time of the first control period; not 0, which many clocks use for 'unset'."""
@@ -58,9 +58,9 @@ class InferenceLine:
         self.latency_ms: list[float] = []
         self.reports: list[PruningReport] = []
 
-    def submit(self, period: int, request, config: Config) -> None:
+    def submit(self, period: int, request: InferenceRequest) -> None:
         started = time.perf_counter()
-        result = self._policy.infer(request, config)
+        result = self._policy.infer(request)
         self.latency_ms.append(1e3 * (time.perf_counter() - started))
         self.reports.append(result.report)
         self._due = (period + self.latency_steps, result)
@@ -105,21 +105,21 @@ def _periods(env, policy, config: Config, instruction: str, line: InferenceLine)
         now_ns = START_NS + period * period_ns
         observe(loop, env, now_ns)
         if not line.latency_steps:  # the world waits for the policy
-            _ask(loop, line, period, now_ns, config)
+            _ask(loop, line, period, now_ns)
         if result := line.deliver(period):
             loop.accept(result, now_ns)
         decision = loop.tick(now_ns)
         if line.latency_steps:
-            _ask(loop, line, period, now_ns, config)
+            _ask(loop, line, period, now_ns)
         commanded = isinstance(decision, Command)
         command = decision if commanded else decision.braking
         env.step(action_units(command.displacement)) if command else env.hold()
         yield commanded
 
 
-def _ask(loop: ControlLoop, line: InferenceLine, period: int, now_ns: int, config: Config) -> None:
+def _ask(loop: ControlLoop, line: InferenceLine, period: int, now_ns: int) -> None:
     if request := loop.request(now_ns):
-        line.submit(period, request, config)
+        line.submit(period, request)
 
 
 def observe(loop: ControlLoop, env, now_ns: int) -> None:

@@ -1,4 +1,5 @@
-"""Small-sample statistics of paired success counts: intervals that stay honest near 0 % and 100 %."""
+"""Statistics of success counts, single and paired. The intervals are also valid for few episodes and for shares near
+0 % and 100 %."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def wilson(successes: int, trials: int, z: float = Z95) -> tuple[float, float]:
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Exact two-sided p of McNemar's test: discordant pairs fall either way like a fair coin."""
+    """Exact two-sided p of McNemar's test: without a difference, a discordant pair favours either side with
+    probability 1/2."""
     discordant = only_first + only_second
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
     return min(1.0, 2 * tail / 2**discordant)
@@ -63,7 +65,7 @@ def paired(first: Sequence[bool], second: Sequence[bool]) -> PairedResult:
 
 
 def paired_interval(both: int, only_first: int, only_second: int, neither: int, z: float = Z95) -> tuple[float, float]:
-    """Newcombe's method 10 for p1 - p2; unlike Wald's it does not collapse to a point without discordant pairs."""
+    """Newcombe's method 10 for p1 - p2. Without discordant pairs Wald's interval has no width; this one does."""
     trials = both + only_first + only_second + neither
     p1, p2 = (both + only_first) / trials, (both + only_second) / trials
     low1, high1 = wilson(both + only_first, trials, z)

@@ -46,6 +46,13 @@ def load_policy(config: Config, progress=None) -> Policy:
     return policy
 
 
+def warm_policy(config: Config) -> Policy:
+    """The policy that `config.policy` names, ready to answer: what the process of the model runs."""
+    policy = load_policy(config)
+    policy.warm_up(config)
+    return policy
+
+
 class LoadingLog:
     """Says in the log how far the weights are, every few seconds."""
 

@@ -77,29 +77,28 @@ class Policy:
         for _ in range(passes):
             memory = None
             for mode in (Mode.FINE, Mode.FINE, Mode.COARSE):
-                request = InferenceRequest(0, observation, images, 1, mode, memory)
-                self.engine.prepare(*self._work(request, config.pruning, memory))
-                memory = self.infer(request, config).memory
+                request = InferenceRequest(0, observation, images, 1, mode, memory, config.pruning)
+                self.engine.prepare(*self._work(request, memory))
+                memory = self.infer(request).memory
 
     @torch.inference_mode()
-    def infer(self, request: InferenceRequest, config: Config) -> InferenceResult:
+    def infer(self, request: InferenceRequest) -> InferenceResult:
         """One inference. BadInput when images, proprio or instruction cannot be used."""
         began = time.perf_counter()
         observation = request.observation
         memory = request.memory if request.memory and request.memory.instruction == observation.instruction else None
-        inputs, layout, plan = self._work(request, config.pruning, memory)
-        self._expect(inputs, layout, config.pruning)
+        inputs, layout, plan = self._work(request, memory)
+        self._expect(inputs, layout, request.pruning)
         uploaded = time.perf_counter()
         outputs, clock = self.engine.run(inputs, layout, plan)
         actions = self._actions(outputs.actions)
         bits = outputs.bits.cpu().numpy()
         spent_ms = {**clock.milliseconds(), "total": 1e3 * (time.perf_counter() - began)}
         spent_ms["preprocess"] += 1e3 * (uploaded - began)
-        report = self._report(request, config.pruning, plan, inputs, outputs, bits, spent_ms)
+        report = self._report(request, plan, inputs, outputs, bits, spent_ms)
         chunk = ActionChunk(request.chunk_id, observation.stamp_ns, actions, report.mode, observation.instruction)
-        return InferenceResult(
-            chunk, report, PolicyMemory(outputs.salient, observation.instruction, observation.stamp_ns)
-        )
+        kept = PolicyMemory(outputs.salient, observation.instruction, observation.stamp_ns)
+        return InferenceResult(request, chunk, report, kept)
 
     @torch.inference_mode()
     def idle(self) -> bool:
@@ -132,14 +131,12 @@ class Policy:
         """Analytic cost of the inference that `report` describes."""
         return inference_flop(self.config, report.layer_lengths) / 1e9
 
-    def _work(
-        self, request: InferenceRequest, pruning: Pruning, memory: PolicyMemory | None
-    ) -> tuple[Inputs, Layout, Plan]:
+    def _work(self, request: InferenceRequest, memory: PolicyMemory | None) -> tuple[Inputs, Layout, Plan]:
         """What the engine is to do; everything that can be wrong with a request is found here."""
         layout, prompt = self._prompt(request.observation.instruction)
         frames = upload(request.observation.images, self.view_count, self.device)
         proprio = self._proprio(request.observation)
-        plan = self._plan(request.mode, pruning, memory)
+        plan = self._plan(request.mode, request.pruning, memory)
         reuse = memory.salient if memory and plan.budget else None
         reference = None
         if reuse is not None and plan.static.enabled and request.reference_images is not None:
@@ -191,7 +188,7 @@ class Policy:
         actions = self.checkpoint.statistics.restore_actions(normalised[0].float().cpu().numpy())
         return np.clip(actions, [-1.0] * 6 + [0.0], 1.0)
 
-    def _report(self, request, pruning, plan: Plan, inputs: Inputs, outputs: Outputs, bits, spent_ms) -> PruningReport:
+    def _report(self, request, plan: Plan, inputs: Inputs, outputs: Outputs, bits, spent_ms) -> PruningReport:
         views = bits.reshape(self.view_count, self.config.patches)
 
         def per_view(flag: Source) -> tuple[int, ...]:
@@ -200,7 +197,7 @@ class Policy:
         kept = per_view(Source.LAST_LAYER)
         return PruningReport(
             mode=request.mode if plan.budget else Mode.DENSE,
-            aggressiveness=pruning.aggressiveness,
+            aggressiveness=request.pruning.aggressiveness,
             tokens_total=bits.size,
             tokens_kept=sum(kept),
             total_per_view=(self.config.patches,) * self.view_count,
@@ -211,7 +208,7 @@ class Policy:
             from_local_per_view=per_view(Source.LOCAL),
             from_fill_per_view=per_view(Source.FILL),
             frame_offset=request.frame_offset if inputs.reference is not None else 0,
-            reused_global=inputs.reuse is not None,
+            reused_global=inputs.reuse is not None and plan.static.enabled,
             stage_ms={stage: spent_ms[stage] for stage in (*STAGES, "total")},
             layer_lengths=outputs.lengths,
             kept=bits,

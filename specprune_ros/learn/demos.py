@@ -259,8 +259,8 @@ def _pilot(folder: str, env: TabletopEnv):
         if not queue:
             images = tuple(env.render(camera).copy() for camera in CAMERAS)
             observation = Observation(0, images, env.proprio(), instruction, None)
-            request = InferenceRequest(0, observation, None, 0, Mode.FINE, None)
-            queue.extend(policy.infer(request, config).chunk.actions[:PILOT_STEPS])
+            request = InferenceRequest(0, observation, None, 0, Mode.FINE, None, config.pruning)
+            queue.extend(policy.infer(request).chunk.actions[:PILOT_STEPS])
         return queue.pop(0)
 
     return fly

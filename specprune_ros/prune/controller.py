@@ -1,4 +1,5 @@
-"""Action-aware controller: coarse or fine pruning from the measured end-effector motion (method.md 3)."""
+"""Action-aware controller: coarse or fine pruning from the measured end-effector motion (docs/explanation/method.md,
+Action-aware controller)."""
 
 from __future__ import annotations
 

@@ -13,8 +13,18 @@ from std_msgs.msg import Header
 from specprune_ros.config import Config
 from specprune_ros.msg import Action, ActionChunk, PruningStatus
 from specprune_ros.observe import pixels
+from specprune_ros.observe.inputs import view_names
 from specprune_ros.observe.motion import check_pose, speed
-from specprune_ros.types import NANOSECONDS, STAGES, BadInput, Command, Displacement, EndEffector, Motion, PruningReport
+from specprune_ros.types import (
+    NANOSECONDS,
+    STAGES,
+    BadInput,
+    Command,
+    Displacement,
+    EndEffector,
+    InferenceResult,
+    Motion,
+)
 from specprune_ros.types import ActionChunk as Chunk
 
 UNKNOWN = Motion(*[float("nan")] * 3)
@@ -172,24 +182,29 @@ PER_VIEW = (
 )
 
 
-def status(report: PruningReport, motion: Motion | None, config: Config, stamp: Header) -> PruningStatus:
-    """How one inference pruned, with the configuration it ran under; chunk and deadline fields are the caller's."""
+def status(result: InferenceResult, config: Config, deadline_misses: int, now_ns: int) -> PruningStatus:
+    """How one inference pruned, under the settings that it was asked with. deadline_misses: counted until now."""
+    request, report, stamp_ns = result.request, result.report, result.chunk.stamp_ns
     message = PruningStatus(
-        header=stamp,
+        header=header(stamp_ns, config.robot.base_frame),
+        chunk_id=result.chunk.chunk_id,
         mode=report.mode.value,
         aggressiveness=float(report.aggressiveness),
-        preset=config.pruning.preset,
-        views=list(config.topics.images),
+        preset=request.pruning.preset,
+        views=list(view_names(config.topics.images)),
         tokens_total=report.tokens_total,
         tokens_kept=report.tokens_kept,
         frame_offset=report.frame_offset,
         reused_global=report.reused_global,
+        chunk_age=(now_ns - stamp_ns) / NANOSECONDS,
+        deadline_misses=deadline_misses,
+        deadline_missed=deadline_misses > request.misses_before,
     )
     for ours, theirs in PER_VIEW:
         setattr(message, ours, [int(count) for count in getattr(report, theirs)])
     for stage in (*STAGES, "total"):
         setattr(message, f"{stage}_ms", float(report.stage_ms.get(stage, 0.0)))
-    motion = motion or UNKNOWN
+    motion = request.observation.motion or UNKNOWN
     for part in ("linear", "angular", "dz"):
         setattr(message, f"ee_{part}", float(getattr(motion, part)))
     for part, value in speed(motion, config.action, config.control.rate)._asdict().items():

@@ -14,7 +14,7 @@ from specprune_ros.config import Topics
 from specprune_ros.draw.overlay import camera_overlay, overlay
 from specprune_ros.observe.inputs import view_names
 from specprune_ros.ros import convert, qos
-from specprune_ros.types import Observation, PruningReport
+from specprune_ros.types import InferenceResult
 
 
 class DebugImages:
@@ -34,7 +34,7 @@ class DebugImages:
         """Waits for the picture that is being drawn: some milliseconds."""
         self._thread.shutdown()
 
-    def publish(self, observation: Observation, report: PruningReport, patch_grid: tuple[int, int]) -> None:
+    def publish(self, result: InferenceResult, patch_grid: tuple[int, int]) -> None:
         """Left out while the pictures of an earlier inference are being drawn."""
         if self._drawing:
             if not self._drawing.done():
@@ -42,9 +42,10 @@ class DebugImages:
             if error := self._drawing.exception():  # no reason to stop the arm
                 self._node.get_logger().error(f"drawing the debug image failed: {error!r}", throttle_duration_sec=5.0)
         wanted = [publisher for publisher in (self._all, *self._cameras) if publisher.get_subscription_count()]
-        self._drawing = self._thread.submit(self._draw, wanted, observation, report, patch_grid) if wanted else None
+        self._drawing = self._thread.submit(self._draw, wanted, result, patch_grid) if wanted else None
 
-    def _draw(self, wanted: list[Publisher], observation: Observation, report: PruningReport, patch_grid) -> None:
+    def _draw(self, wanted: list[Publisher], result: InferenceResult, patch_grid: tuple[int, int]) -> None:
+        observation, report = result.request.observation, result.report
         stamp = convert.header(observation.stamp_ns, "")
         shown = {"mode": report.mode, "aggressiveness": report.aggressiveness}
         if self._all in wanted:

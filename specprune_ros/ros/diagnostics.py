@@ -11,12 +11,14 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from specprune_ros.control.jitter import Steadiness
 from specprune_ros.control.loop import ControlLoop
 from specprune_ros.control.safety import SafetyGate, State
 from specprune_ros.observe.motion import speed
 from specprune_ros.ros import qos
+from specprune_ros.ros.model_host import ModelHost
 from specprune_ros.ros.streams import Arrivals
-from specprune_ros.types import InferenceResult, PruningReport
+from specprune_ros.types import InferenceResult
 
 KEPT_LATENCIES = 200
 NO_TICK = "no control period in the last second; with use_sim_time, check that /clock advances"
@@ -25,8 +27,8 @@ NO_TICK = "no control period in the last second; with use_sim_time, check that /
 class Diagnostics:
     """Collects what happens and publishes it when asked, once a second."""
 
-    def __init__(self, node: Node, gate: SafetyGate):
-        self._node, self._gate = node, gate
+    def __init__(self, node: Node, gate: SafetyGate, model: ModelHost):
+        self._node, self._gate, self._model = node, gate, model
         self.realtime: dict[str, str] = {}
         """What the system granted."""
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.EVENTS)
@@ -46,12 +48,17 @@ class Diagnostics:
         self._result = result
         self._latencies_ms.append(result.report.stage_ms.get("total", 0.0))
 
-    def publish(self, loop: ControlLoop | None, streams: list[Arrivals]) -> None:
-        message = DiagnosticArray(status=[self._control(loop), self._inference(loop), self._inputs(streams)])
+    def latencies_ms(self) -> tuple[float, float]:
+        """p50 and p95 of the last inferences [ms]; 0 before the first."""
+        return tuple(np.percentile(self._latencies_ms, [50, 95]).tolist()) if self._latencies_ms else (0.0, 0.0)
+
+    def publish(self, loop: ControlLoop | None, streams: list[Arrivals], steadiness: Steadiness) -> None:
+        parts = [self._control(loop, steadiness), self._inference(loop), self._inputs(streams)]
+        message = DiagnosticArray(status=parts)
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
-    def _control(self, loop: ControlLoop | None) -> DiagnosticStatus:
+    def _control(self, loop: ControlLoop | None, steadiness: Steadiness) -> DiagnosticStatus:
         now_s = time.monotonic()
         if loop and not self._ticks:
             self.hold_reason = NO_TICK
@@ -62,6 +69,7 @@ class Diagnostics:
         values |= {f"real time: {name}": text for name, text in self.realtime.items()}
         missed = 0
         if loop:
+            values |= {f"control periods: {name}": value for name, value in asdict(steadiness).items()}
             values |= {
                 "instruction": loop.instruction,
                 "mode": loop.mode.value,
@@ -85,11 +93,16 @@ class Diagnostics:
         return self._status("control", DiagnosticStatus.OK, "commanding", values)
 
     def _inference(self, loop: ControlLoop | None) -> DiagnosticStatus:
+        model = self._model
+        values = {"model process": model.pid or "none", "model restarts": model.restarts}
+        values |= {f"engine {name}": value for name, value in asdict(model.engine).items()}
+        if model.trouble:
+            return self._status("inference", DiagnosticStatus.ERROR, model.trouble, values)
         if loop is None:
-            return self._status("inference", DiagnosticStatus.WARN, self.hold_reason or "inactive", {})
-        values = {"failures": loop.counters.failures}
+            return self._status("inference", DiagnosticStatus.WARN, self.hold_reason or "inactive", values)
+        values["failures"] = loop.counters.failures
         if self._result:
-            values |= self._last_inference(loop, self._result.report)
+            values |= self._last_inference(self._result)
         if loop.error:
             return self._status("inference", DiagnosticStatus.ERROR, loop.error, values)
         if self._result is None:
@@ -97,8 +110,8 @@ class Diagnostics:
         text = f"{values['tokens kept']} of {values['tokens total']} tokens, {self._latencies_ms[-1]:.0f} ms"
         return self._status("inference", DiagnosticStatus.OK, text, values)
 
-    def _last_inference(self, loop: ControlLoop, report: PruningReport) -> dict[str, object]:
-        p50, p95 = np.percentile(self._latencies_ms, [50, 95])
+    def _last_inference(self, result: InferenceResult) -> dict[str, object]:
+        report, (p50, p95) = result.report, self.latencies_ms()
         return {
             "latency p50 [ms]": p50,
             "latency p95 [ms]": p95,
@@ -107,7 +120,7 @@ class Diagnostics:
             "tokens total": report.tokens_total,
             "mode": report.mode.value,
             "aggressiveness": report.aggressiveness,
-            "preset": loop.config.pruning.preset,
+            "preset": result.request.pruning.preset,
         }
 
     def _inputs(self, streams: list[Arrivals]) -> DiagnosticStatus:

@@ -1,7 +1,8 @@
 """The policy node: cameras and robot state in, motions out. It stores, ticks and publishes; everything else is below.
 
-A managed (lifecycle) node. configure: the policy is loaded and warmed up. activate: streams are read, inference runs, the chunks it
-plans are published, and nothing moves. ~/arm: commands leave.
+A managed (lifecycle) node. configure: the policy is loaded and warmed up. activate: streams are read, inference runs, the
+chunks it plans are published, and nothing moves. ~/arm: commands leave. The model runs in a process of its own, so that
+whatever it does, this one keeps its periods.
 """
 
 from __future__ import annotations
@@ -9,40 +10,46 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import TransitionCallbackReturn
-from std_msgs.msg import String
 
-from specprune_ros.config import Config, ConfigError
-from specprune_ros.control.jitter import Jitter
+from specprune_ros.config import ConfigError
+from specprune_ros.control.jitter import Steadiness
 from specprune_ros.control.limits import displacement
-from specprune_ros.control.loop import ControlLoop
+from specprune_ros.control.loop import ControlLoop, Counters
 from specprune_ros.control.safety import SafetyGate
-from specprune_ros.infer.worker import InferenceWorker, PolicyUnavailable
-from specprune_ros.msg import ActionChunk, PruningStatus
+from specprune_ros.infer.worker import State, WorkerLost
+from specprune_ros.msg import ActionChunk, NodeStatus, PruningStatus
 from specprune_ros.observe.joints import PROPRIO_DIMS
-from specprune_ros.ros import convert, qos, realtime
+from specprune_ros.ros import convert, model_host, qos, realtime
 from specprune_ros.ros.arming import Arming
 from specprune_ros.ros.commands import CommandOutput
+from specprune_ros.ros.control_timer import ControlTimer
 from specprune_ros.ros.debug_images import DebugImages
 from specprune_ros.ros.diagnostics import Diagnostics
 from specprune_ros.ros.inputs import InputStreams
+from specprune_ros.ros.instructions import Instructions
 from specprune_ros.ros.lifecycle import ManagedNode
+from specprune_ros.ros.model_host import ModelHost
+from specprune_ros.ros.node_status import NodeStatusOutput
 from specprune_ros.ros.parameters import LiveParameters
 from specprune_ros.ros.run import Failure, run, stop_requested
 from specprune_ros.ros.state_sources import check_available
-from specprune_ros.types import Command, Hold, InferenceRequest, InferenceResult
+from specprune_ros.types import Command, Hold, InferenceResult, PolicyFacts
 
-LOADING, UNCONFIGURED, INACTIVE = "policy is loading", "unconfigured; configure the node", "inactive; activate the node"
-CLOSE_S = 1.0
-UNLOAD_S = 10.0
+INACTIVE = "inactive; activate the node"
 POLL_S = 0.05
+REPORT_S = 1.0
 LOG_EVERY_S = 5.0
 
 
 class PolicyNode:
-    """One control timer decides; inference runs in the worker's thread and is never waited for while the node is active."""
+    """One control timer decides; inference runs in the model's process and is never waited for while the node is active."""
+
+    POLICY_FACTORY = "specprune_ros.infer.load:warm_policy"
+    """Called in the model's process; see `infer.messages.Start`."""
 
     def __init__(self):
         self.node = node = ManagedNode("policy_node", self, automatically_declare_parameters_from_overrides=True)
@@ -54,62 +61,65 @@ class PolicyNode:
         self._chunks = node.create_publisher(ActionChunk, topics.chunk, qos.EVENTS)
         self._statuses = node.create_publisher(PruningStatus, topics.status, qos.EVENTS)
         self._debug_images = DebugImages(node, topics)
-        self._diagnostics = Diagnostics(node, self._gate)
-        self._instruction: str | None = None
-        node.create_subscription(String, topics.instruction, self._on_instruction, qos.EVENTS)
+        self._instructions = Instructions(node, config)
+        self._model = ModelHost(self.POLICY_FACTORY)
+        self._diagnostics = Diagnostics(node, self._gate, self._model)
+        self._status = NodeStatusOutput(node, self._model, self._gate, self._instructions)
 
-        self._worker: InferenceWorker | None = None
-        self._policy = None
+        self._policy: PolicyFacts | None = None
         self._inputs: InputStreams | None = None
         self._loop: ControlLoop | None = None
-        self._timer = None
-        self._request: InferenceRequest | None = None
-        self._request_config = config
-        self._misses_at_request = 0
+        self._timer: ControlTimer | None = None
+        self._counters = Counters()
         self._ticked = False
+        self._reported_s = time.monotonic()
         # Also alive while a simulated clock stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(1.0, self._report, clock=steady)
+        node.create_timer(REPORT_S, self._look_after, clock=steady)
         if config.auto_activate:
-            self._worker = _worker(config)
+            self._model.begin(config)
             self._starter = node.create_timer(POLL_S, self._start, clock=steady)
+        self._report()
 
     def close(self) -> bool:
-        """The stop is the last command, whatever the model is doing; False when it hangs."""
+        """The stop is the last command, whatever the model is doing."""
         self._commands.close(self._now_ns())
         self._debug_images.close()
-        return self._worker is None or self._worker.close(CLOSE_S)
+        self._model.end()
+        return True
 
     # Lifecycle.
 
     def configure(self) -> None:
         """Load the policy and warm it up."""
         config = self._parameters.config
-        self._worker = self._worker or _worker(config)
+        self._model.begin(config)
         try:
-            while (policy := self._worker.policy()) is None:
+            while (facts := self._model.loaded()) is None:
                 if stop_requested():
                     raise Failure("asked to end while the policy was loading")
                 time.sleep(POLL_S)
-            self._check(policy)
-        except (PolicyUnavailable, ConfigError) as error:
-            self._worker, worker = None, self._worker
-            worker.close(CLOSE_S)
-            raise Failure(f"the policy cannot be loaded: {error}") from error
-        self._policy = policy
+            self._check(facts)
+        except BaseException:
+            self._model.end()
+            raise
+        self._policy = facts
         self._diagnostics.realtime = realtime.prepare(config.realtime)
-        self.node.get_logger().info(f"policy {policy.name} is ready")
+        self.node.get_logger().info(f"policy {facts.name} is ready")
+        self._report()
 
     def activate(self) -> None:
         """Read the streams and plan; nothing moves before ~/arm."""
         config, policy = self._parameters.config, self._policy
-        loop = ControlLoop(config, policy.view_count, policy.chunk_steps, policy.proprio_dims)
-        if self._instruction is not None:
-            loop.set_instruction(self._instruction)
-        inputs = InputStreams(self.node, config, with_proprio=policy.proprio_dims > 0)
-        self._jitter = Jitter(1.0 / config.control.rate)
-        self._loop, self._inputs = loop, inputs  # what can fail has not failed
-        self._timer = self.node.create_timer(1.0 / config.control.rate, self._tick)
+        if policy is None or self._model.state is State.FAILED:
+            why = self._model.trouble or "no policy is loaded"
+            raise Failure(f"{why}; clean up and configure the node")
+        loop = ControlLoop(config, policy.view_count, policy.chunk_steps, policy.proprio_dims, self._counters)
+        loop.set_instruction(self._instructions.text)
+        self._inputs = InputStreams(self.node, config, with_proprio=policy.proprio_dims > 0)
+        self._timer = ControlTimer(self.node, config.control.rate, self._tick)
+        self._loop = loop  # what can fail has not failed
+        self._report()
 
     def deactivate(self) -> None:
         """Stop moving, and stop listening."""
@@ -117,35 +127,33 @@ class PolicyNode:
             return
         self._arming.disarm("the node was deactivated; activate it and call ~/arm")
         self._commands.finish(self._now_ns())
-        self._instruction = self._loop.instruction or self._instruction  # the last word, from topic or parameter
-        self.node.destroy_timer(self._timer)
-        self._inputs.close(self.node)
+        timer, inputs = self._timer, self._inputs
         self._inputs = self._loop = self._timer = None
+        timer.close()
+        inputs.close(self.node)
+        self._report()
 
     def cleanup(self) -> None:
-        """Let go of the policy."""
-        worker, self._worker, self._policy = self._worker, None, None
+        """Let go of the policy. Nothing in here may fail: a node without a policy must not stay inactive."""
+        self._policy = None
+        self._model.end()
         realtime.release()
-        if worker is not None and not worker.close(UNLOAD_S):
-            raise Failure(f"the model still infers after {UNLOAD_S:g} s and keeps its memory until it is done")
+        self._report()
 
     def _start(self) -> None:
         """Without a lifecycle manager: configure when the policy is warm, then activate."""
-        if self._worker is None or self._policy is not None:  # somebody was faster
+        if not self._model.begun or self._policy is not None:  # somebody was faster
             self.node.destroy_timer(self._starter)
             return
-        try:
-            if self._worker.policy() is None:
-                return
-        except PolicyUnavailable as error:
-            raise Failure(f"the policy cannot be loaded: {error}") from error
+        if (facts := self._model.loaded()) is None:
+            return
         self.node.destroy_timer(self._starter)
-        self._check(self._worker.policy())
+        self._check(facts)
         for trigger in (self.node.trigger_configure, self.node.trigger_activate):
             if trigger() is not TransitionCallbackReturn.SUCCESS:
                 raise Failure("the node could not start; the reason is in the log above")
 
-    def _check(self, policy) -> None:
+    def _check(self, policy: PolicyFacts) -> None:
         check_available(self._parameters.config)
         if policy.proprio_dims not in (0, PROPRIO_DIMS):
             raise ConfigError(
@@ -160,15 +168,12 @@ class PolicyNode:
         """What speaks against moving the arm now."""
         if self._loop is None:
             return [self._why_inactive()]
-        found = self._loop.obstacles(self._now_ns())
-        pending = self._policy.pending
-        reasons = [f"{pending} kinds of inference are being made fast; arm again in a moment"] if pending else []
-        return found + reasons + self._commands.obstacles()
+        return self._loop.obstacles(self._now_ns()) + self._model.obstacles() + self._commands.obstacles()
 
     def _why_inactive(self) -> str:
         if self._policy is not None:
             return INACTIVE
-        return LOADING if self._worker else UNCONFIGURED
+        return model_host.LOADING if self._model.begun else model_host.NONE
 
     def _armed(self) -> None:
         """Motion begins with what is planned from now on."""
@@ -189,83 +194,80 @@ class PolicyNode:
     # One control period.
 
     def _tick(self) -> None:
-        self._jitter.tick(time.monotonic())
         self._ticked = True
         now_ns = self._now_ns()
         outcome = self._decide(now_ns)
-        if isinstance(outcome, Hold):
+        reason = outcome.reason if isinstance(outcome, Hold) else None
+        if reason is not None:
             if outcome.braking is None:
                 self._commands.hold(self._now_ns())  # disarming may have said so just now
-            self.node.get_logger().warning(f"holding: {outcome.reason}", throttle_duration_sec=LOG_EVERY_S)
-        self._diagnostics.ticked(outcome.reason if isinstance(outcome, Hold) else None)
+            self.node.get_logger().warning(f"holding: {reason}", throttle_duration_sec=LOG_EVERY_S)
+        self._diagnostics.ticked(reason)
+        # The command is out: now, and not just before the next one, is the time for what takes a while.
+        if time.monotonic() - self._reported_s >= REPORT_S or self._status.changed(self._state):
+            self._report()
 
     def _decide(self, now_ns: int) -> Command | Hold:
         loop, config = self._loop, self._parameters.config
         if config is not loop.config:
             loop.update_config(config)
+        loop.set_instruction(self._instructions.text)
         self._inputs.feed(loop)
-        answered = self._accept(loop, now_ns)
+        answered = self._hear_model(now_ns)
         self._arming.auto(config.safety)
         self._arming.watch(self._in_the_way)
         planned = loop.tick(now_ns)
+        if self._model.trouble and isinstance(planned, Hold):
+            planned = replace(planned, reason=f"{self._model.trouble}; {planned.reason}")
         outcome = self._arming.pass_on(planned, now_ns, config.safety)
         command = outcome if isinstance(outcome, Command) else outcome.braking
         if command:
             self._commands.send(command, now_ns, config.output.gripper_hysteresis)
-        elif planned is not outcome:  # the gate kept it back
+        elif outcome is not planned:  # the gate kept it back
             loop.drive.undo()
-        self._submit(loop, now_ns)
-        if answered:
-            self._show(*answered)  # when the command is out
+        self._ask_model(loop, now_ns)
+        if answered:  # when the command is out
+            self._publish_result(answered, now_ns)
         return outcome
 
-    def _submit(self, loop: ControlLoop, now_ns: int) -> None:
-        if self._worker.busy:  # with an inference that was asked for before the node was deactivated
-            return
-        if request := loop.request(now_ns):
-            self._request = request
-            self._misses_at_request = loop.counters.deadline_misses
-            self._request_config = loop.config
-            self._worker.submit(request, loop.config)
+    # The model.
 
-    def _accept(self, loop: ControlLoop, now_ns: int) -> tuple[InferenceRequest, InferenceResult] | None:
-        """Hands the worker's outcome to the loop and publishes what it was."""
-        outcome, request = self._worker.poll(), self._request
-        if outcome is None:
-            return None
-        if isinstance(outcome, Exception):
-            self.node.get_logger().error(f"inference failed: {outcome}", throttle_duration_sec=LOG_EVERY_S)
-            loop.failed(outcome)
-            return None
-        if loop.accept(outcome, now_ns):
-            self._publish_chunk(outcome, loop)
-        self._publish_status(request, outcome, now_ns)
-        self._diagnostics.inferred(outcome)
-        return request, outcome
+    def _ask_model(self, loop: ControlLoop, now_ns: int) -> None:
+        if self._model.accepts() and (request := loop.request(now_ns)):
+            self._model.submit(request, loop.config)
 
-    # Callbacks and slow reports.
+    def _hear_model(self, now_ns: int) -> InferenceResult | None:
+        """Takes in what the model's process says; the result among it, if there is one."""
+        answered = None
+        while (outcome := self._model.poll()) is not None:
+            if isinstance(outcome, WorkerLost):
+                self._lose(outcome)
+            elif self._loop is None:
+                continue  # asked for before the node was deactivated
+            elif isinstance(outcome, Exception):
+                self.node.get_logger().error(f"inference failed: {outcome}", throttle_duration_sec=LOG_EVERY_S)
+                self._loop.failed(outcome)
+            else:
+                self._accept(outcome, now_ns)
+                answered = outcome
+        return answered
 
-    def _on_instruction(self, message: String) -> None:
-        """A publisher may repeat itself, so that late starters hear it; only a change is an event."""
-        if message.data == self._instruction:
-            return
-        self._instruction = message.data
-        self.node.get_logger().info(f"instruction: {message.data!r}")
+    def _accept(self, result: InferenceResult, now_ns: int) -> None:
+        loop, failures = self._loop, self._loop.counters.failures
+        accepted = loop.accept(result, now_ns)
+        if accepted:
+            self._publish_chunk(result, loop)
+        if loop.counters.failures > failures or accepted:
+            self._model.judge(None if accepted else loop.error)
+
+    def _lose(self, lost: WorkerLost) -> None:
+        """Whatever was planned is not followed to its end: nobody watches over it any more."""
+        self.node.get_logger().error(str(lost))
+        given_up = self._model.state is State.FAILED
+        self._arming.disarm(str(lost) if given_up else f"{lost}; call ~/arm when it answers again")
         if self._loop:
-            self._loop.set_instruction(message.data)
-
-    def _report(self) -> None:
-        if self._loop and not self._ticked:  # the clock stands still: nobody else says rest
-            self._commands.finish(self._now_ns())
-        self._ticked = False
-        streams = self._inputs.streams() if self._inputs else []
-        jitter = self._jitter.summary_ms() if self._loop else {}
-        self._diagnostics.realtime |= {f"tick jitter {name}": f"{value:.3f}" for name, value in jitter.items()}
-        if self._policy is not None:
-            self._diagnostics.realtime["inference engine"] = self._policy.engine_state
-        if self._loop is None:
-            self._diagnostics.hold_reason = self._why_inactive()
-        self._diagnostics.publish(self._loop, streams)
+            self._loop.failed(lost)
+            self._loop.drop_plan()
 
     def _publish_chunk(self, result: InferenceResult, loop: ControlLoop) -> None:
         config, chunk = loop.config, result.chunk
@@ -273,35 +275,50 @@ class PolicyNode:
         motions = [displacement(action, config.action, turn) for action in chunk.actions]
         self._chunks.publish(convert.chunk(chunk, motions, 1.0 / config.control.rate, config.robot.base_frame))
 
-    def _publish_status(self, request: InferenceRequest, result: InferenceResult, now_ns: int) -> None:
-        config, chunk, misses = self._request_config, result.chunk, self._loop.counters.deadline_misses
-        stamp = convert.header(chunk.stamp_ns, config.robot.base_frame)
-        message = convert.status(result.report, request.observation.motion, config, stamp)
-        message.chunk_id = chunk.chunk_id
-        message.chunk_age = (now_ns - chunk.stamp_ns) / convert.NANOSECONDS
-        message.deadline_misses = misses
-        message.deadline_missed = misses > self._misses_at_request
-        self._statuses.publish(message)
+    def _publish_result(self, result: InferenceResult, now_ns: int) -> None:
+        config, misses = self._loop.config, self._loop.counters.deadline_misses
+        self._statuses.publish(convert.status(result, config, misses, now_ns))
+        self._diagnostics.inferred(result)
+        if config.debug_image:
+            self._debug_images.publish(result, self._policy.patch_grid)
 
-    def _show(self, request: InferenceRequest, result: InferenceResult) -> None:
-        if self._loop.config.debug_image:
-            self._debug_images.publish(request.observation, result.report, self._policy.patch_grid)
+    # Slow reports.
+
+    def _look_after(self) -> None:
+        """Once a second, whatever the control periods do."""
+        if self._loop and not self._ticked:  # the clock stands still: nobody else says rest
+            self._commands.finish(self._now_ns())
+        if self._timer:
+            self._timer.follow_clock()
+        if not self._ticked:
+            self._hear_model(self._now_ns())
+            self._report()
+        self._ticked = False
+
+    def _report(self) -> None:
+        """Diagnostics for people, the node's status for programs."""
+        self._reported_s = time.monotonic()
+        if self._loop is None:
+            self._diagnostics.hold_reason = self._why_inactive()
+        steadiness = self._timer.steadiness() if self._timer else Steadiness()
+        self._diagnostics.publish(self._loop, self._inputs.streams() if self._inputs else [], steadiness)
+        self._status.publish(
+            self._state,
+            self._diagnostics.hold_reason or "",
+            self._counters,
+            self._diagnostics.latencies_ms(),
+            self._parameters.config.control.rate,
+            steadiness,
+        )
+
+    @property
+    def _state(self) -> int:
+        if self._loop:
+            return NodeStatus.ACTIVE
+        return NodeStatus.INACTIVE if self._policy else NodeStatus.UNCONFIGURED
 
     def _now_ns(self) -> int:
         return self.node.get_clock().now().nanoseconds
-
-
-def _worker(config: Config) -> InferenceWorker:
-    return InferenceWorker(lambda: load(config))
-
-
-def load(config: Config):
-    """The policy, warm. Runs in the worker's thread; torch is imported there, so that the node is up at once."""
-    from specprune_ros.infer.load import load_policy
-
-    policy = load_policy(config)
-    policy.warm_up(config)
-    return policy
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -30,7 +30,6 @@ CLOCK_START_NS = convert.NANOSECONDS
 """Not 0, which means 'no time yet'."""
 RESET_PAUSE = 5
 """A reset leaves a gap in all streams, so that nobody takes the new episode for a very fast movement."""
-INSTRUCTION_EVERY = 20
 
 
 def _parameter(name, default, doc, unit="", bounds=None, choices=None):
@@ -139,8 +138,6 @@ class SimNode:
         self._steps += commanded or self._steps > 0  # the time to act begins with the first action
 
     def _publish(self, now_ns: int) -> None:
-        if self._periods % INSTRUCTION_EVERY == 0:
-            self._publish_instruction(self._task_text)
         for camera, publisher, frame in self._images:
             publisher.publish(convert.image(self._env.render(camera), convert.header(now_ns, frame)))
         state = self._state
@@ -164,7 +161,7 @@ class SimNode:
             self._task.publish(String(data=state))
 
     def _publish_instruction(self, text: str) -> None:
-        """Latched; and repeated, for subscribers that are not transient local."""
+        """Latched, and said once: saying it again would be a new word, which overrules what was said since by others."""
         self._instruction.publish(String(data=text))
 
     def _now_ns(self) -> int:

@@ -15,7 +15,20 @@ from sensor_msgs.msg import CompressedImage, Image
 from specprune_ros.config import Config
 from specprune_ros.observe.joints import proprio
 from specprune_ros.ros import convert
-from specprune_ros.types import ActionChunk, BadInput, Command, Displacement, EndEffector, Mode, Motion, PruningReport
+from specprune_ros.types import (
+    ActionChunk,
+    BadInput,
+    Command,
+    Displacement,
+    EndEffector,
+    InferenceRequest,
+    InferenceResult,
+    Mode,
+    Motion,
+    Observation,
+    PolicyMemory,
+    PruningReport,
+)
 
 TOPIC = "/camera/wrist/color/image_raw"
 STAMP = convert.header(12_000_000_345, "fr3_link0")
@@ -270,6 +283,15 @@ def test_a_chunk_names_the_time_of_every_step():
 CONFIG = Config().updated({"topics.images": ["/third", "/wrist"], "pruning.aggressiveness": 0.4})
 
 
+def result(motion, **changes):
+    """Inference 3, asked for when one deadline had been missed."""
+    images = (np.zeros((16, 16, 3), np.uint8),) * 2
+    observation = Observation(2_000_000_000, images, None, "move", motion)
+    request = InferenceRequest(3, observation, None, 0, Mode.FINE, None, CONFIG.pruning, misses_before=1)
+    chunk = ActionChunk(3, observation.stamp_ns, np.zeros((8, 7)), Mode.FINE, "move")
+    return InferenceResult(request, chunk, report(**changes), PolicyMemory(None, "move", observation.stamp_ns))
+
+
 def report(**changes):
     values = {
         "mode": Mode.FINE,
@@ -293,9 +315,12 @@ def report(**changes):
 
 
 def test_a_status_carries_the_whole_report():
-    message = convert.status(report(), Motion(0.5, 0.25, -0.125), CONFIG, STAMP)
+    message = convert.status(result(Motion(0.5, 0.25, -0.125)), CONFIG, deadline_misses=2, now_ns=2_250_000_000)
     assert (message.mode, message.aggressiveness, message.tokens_total, message.tokens_kept) == ("fine", 0.5, 512, 151)
-    assert list(message.views) == ["/third", "/wrist"] and message.preset == "custom"
+    assert list(message.views) == ["third", "wrist"] and message.preset == "custom"
+    assert (message.chunk_id, message.chunk_age, message.header.frame_id) == (3, 0.25, "fr3_link0")
+    assert (message.deadline_misses, message.deadline_missed) == (2, True)
+    assert not convert.status(result(None), CONFIG, deadline_misses=1, now_ns=2_250_000_000).deadline_missed
     assert list(message.kept_static_per_view) == [100, 90] and list(message.kept_dynamic_per_view) == [80, 71]
     assert list(message.from_global_per_view) == [30, 31] and list(message.from_fill_per_view) == [10, 7]
     assert (message.decoder_ms, message.total_ms, message.frame_offset, message.reused_global) == (4.0, 8.0, 11, True)
@@ -305,6 +330,6 @@ def test_a_status_carries_the_whole_report():
 
 
 def test_unknown_motion_is_nan_and_untimed_stages_are_zero():
-    message = convert.status(report(stage_ms={}), None, CONFIG, STAMP)
+    message = convert.status(result(None, stage_ms={}), CONFIG, 0, 2_250_000_000)
     assert math.isnan(message.ee_linear) and math.isnan(message.ee_dz) and math.isnan(message.ee_angular_speed)
     assert message.decoder_ms == 0.0 and message.total_ms == 0.0

@@ -95,14 +95,14 @@ class StubPolicy:
     def warm_up(self, config):
         pass
 
-    def infer(self, request, config):
+    def infer(self, request):
         self.requests.append(request)
         seen = request.observation
-        dense = config.pruning.aggressiveness == 0.0
+        dense = request.pruning.aggressiveness == 0.0
         mode = Mode.DENSE if dense else request.mode
         chunk = ActionChunk(request.chunk_id, seen.stamp_ns, self.act(request), mode, seen.instruction)
         memory = PolicyMemory(len(self.requests), seen.instruction, seen.stamp_ns)
-        return InferenceResult(chunk, report(mode, 512 if dense else 200), memory)
+        return InferenceResult(request, chunk, report(mode, 512 if dense else 200), memory)
 
     def gflop(self, pruning):
         return pruning.tokens_kept / 100

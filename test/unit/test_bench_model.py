@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tables
 import torch
+from asking import under
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
@@ -46,7 +47,7 @@ def small_frames(checkpoint):
 
 def dense(policy, observation):
     request = InferenceRequest(0, observation, None, 0, Mode.FINE, None)
-    return policy.infer(request, Config().updated({"pruning.aggressiveness": 0.0}))
+    return policy.infer(under(request, Config().updated({"pruning.aggressiveness": 0.0})))
 
 
 # The cost model.

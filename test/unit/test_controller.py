@@ -1,4 +1,4 @@
-"""The action-aware controller: the rules of method.md 3, and hysteresis."""
+"""The action-aware controller: the rules of docs/explanation/method.md, and hysteresis."""
 
 import pytest
 from hypothesis import strategies as st

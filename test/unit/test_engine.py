@@ -9,6 +9,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from asking import under
 from tiny_checkpoints import write_tiny_checkpoint
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -109,7 +110,7 @@ def test_replayed_equals_eager_along_an_episode(checkpoint, eager, aggressivenes
         mode = (Mode.FINE, Mode.COARSE)[seed % 2]
         reference = frames(seed - 1) if seed > 1 else None
         results = [
-            p.infer(request(seed, mode, m, RED, reference), config)
+            p.infer(under(request(seed, mode, m, RED, reference), config))
             for p, m in zip((graph, eager), memories, strict=True)
         ]
         same(*results)
@@ -125,10 +126,10 @@ def test_replayed_equals_eager_along_an_episode(checkpoint, eager, aggressivenes
 def test_each_level_alone_and_a_first_pass_without_history(checkpoint, eager, change):
     graph, config = graph_policy(checkpoint, Recorder()), CONFIG.updated(change)
     graph.warm_up(config, passes=1)
-    first = [policy.infer(request(), config) for policy in (graph, eager)]
+    first = [policy.infer(under(request(), config)) for policy in (graph, eager)]
     same(*first)
     later = [
-        p.infer(request(1, Mode.FINE, f.memory, RED, frames(9)), config)
+        p.infer(under(request(1, Mode.FINE, f.memory, RED, frames(9)), config))
         for p, f in zip((graph, eager), first, strict=True)
     ]
     same(*later)
@@ -139,16 +140,16 @@ def test_a_new_aggressiveness_runs_at_once_and_is_captured_in_the_next_idle_mome
     recorder = Recorder()
     graph, config = graph_policy(checkpoint, recorder), CONFIG
     graph.warm_up(config, passes=1)
-    memory = graph.infer(request(), config).memory
+    memory = graph.infer(under(request(), config)).memory
     harder = config.updated({"pruning.aggressiveness": 0.7})
     before = recorder.recorded, recorder.replays
-    missing = graph.infer(request(1, memory=memory), harder)
+    missing = graph.infer(under(request(1, memory=memory), harder))
     assert (recorder.recorded, recorder.replays) == before, "op by op, without a pause for capturing"
     with_idle_moments(graph)
     assert recorder.recorded == before[0] + 2, "a suffix for either mode; the prefix is shared"
-    same(graph.infer(request(1, memory=memory), harder), missing)
+    same(graph.infer(under(request(1, memory=memory), harder)), missing)
     assert recorder.replays == before[1] + 2
-    same(missing, eager.infer(request(1, memory=memory), harder))
+    same(missing, eager.infer(under(request(1, memory=memory), harder)))
 
 
 @pytest.mark.slow
@@ -157,11 +158,14 @@ def test_other_words_and_other_camera_sizes_get_graphs_of_their_own(checkpoint, 
     graph, config = graph_policy(checkpoint, recorder), CONFIG
     for other in (dict(instruction=RED), dict(instruction="put the blue cube on the red plate"), dict(size=(60, 80))):
         for _ in range(2):
-            same(graph.infer(request(2, **other), config), eager.infer(request(2, **other), config))
+            same(graph.infer(under(request(2, **other), config)), eager.infer(under(request(2, **other), config)))
             with_idle_moments(graph)
     assert recorder.replays == 6
     recorded = recorder.recorded
-    same(graph.infer(request(2, instruction=BLUE), config), eager.infer(request(2, instruction=BLUE), config))
+    same(
+        graph.infer(under(request(2, instruction=BLUE), config)),
+        eager.infer(under(request(2, instruction=BLUE), config)),
+    )
     with_idle_moments(graph)
     assert (recorder.recorded, recorder.replays) == (recorded, 8), "words of the same number share their graphs"
 
@@ -173,11 +177,11 @@ def test_a_preset_is_ready_before_it_is_asked_for(checkpoint, eager, monkeypatch
     graph = graph_policy(checkpoint, recorder)
     graph.warm_up(CONFIG, passes=1)
     assert graph.pending == 0
-    memory = graph.infer(request(), CONFIG).memory
+    memory = graph.infer(under(request(), CONFIG)).memory
     before = recorder.recorded, recorder.replays
     config = CONFIG.updated({"pruning.preset": "aggressive"})
     for mode in (Mode.COARSE, Mode.FINE):
-        same(graph.infer(request(1, mode, memory), config), eager.infer(request(1, mode, memory), config))
+        same(graph.infer(under(request(1, mode, memory), config)), eager.infer(under(request(1, mode, memory), config)))
     assert (recorder.recorded, recorder.replays) == (before[0], before[1] + 4)
 
 
@@ -185,9 +189,9 @@ def test_a_preset_is_ready_before_it_is_asked_for(checkpoint, eager, monkeypatch
 def test_a_memory_outlives_the_next_inferences(checkpoint):
     graph, config = graph_policy(checkpoint, Recorder()), CONFIG
     graph.warm_up(config, passes=1)
-    first = graph.infer(request(), config)
+    first = graph.infer(under(request(), config))
     before = first.memory.salient.clone()
-    graph.infer(request(3, memory=first.memory), config)
+    graph.infer(under(request(3, memory=first.memory), config))
     torch.testing.assert_close(first.memory.salient, before)
 
 
@@ -196,7 +200,7 @@ def test_the_least_recently_used_graphs_go_first(checkpoint, monkeypatch):
     monkeypatch.setattr(engine_module, "MOST_PREFIXES", 2)
     graph, dense = graph_policy(checkpoint, Recorder()), CONFIG.updated({"pruning.aggressiveness": 0.0})
     for height in (50, 51, 50, 52):
-        graph.infer(request(size=(height, 60)), dense)
+        graph.infer(under(request(size=(height, 60)), dense))
         with_idle_moments(graph)
     assert [key[1][0][0] for key in graph.engine._prefixes] == [50, 52]
 
@@ -207,7 +211,7 @@ def test_a_failed_capture_is_said_once_and_inference_goes_on(checkpoint, eager, 
     graph, config = graph_policy(checkpoint, recorder), CONFIG
     with caplog.at_level(logging.WARNING):
         graph.warm_up(config, passes=1)
-        same(graph.infer(request(), config), eager.infer(request(), config))
+        same(graph.infer(under(request(), config)), eager.infer(under(request(), config)))
         with_idle_moments(graph)
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1 and "not permitted when stream is capturing" in warnings[0]
@@ -219,7 +223,7 @@ def test_after_some_failures_no_capture_is_tried_any_more(checkpoint, eager):
     recorder = Recorder(fails=100)
     graph = graph_policy(checkpoint, recorder)
     graph.warm_up(CONFIG, passes=2)
-    same(graph.infer(request(), CONFIG), eager.infer(request(), CONFIG))
+    same(graph.infer(under(request(), CONFIG)), eager.infer(under(request(), CONFIG)))
     assert recorder.fails == 100 - MOST_FAILURES and graph.pending == 0 and recorder.replays == 0
 
 
@@ -239,7 +243,9 @@ def test_cuda_graphs_equal_eager(tmp_path):
     graph.warm_up(config)
     memories = [None, None]
     for seed in range(6):
-        results = [p.infer(request(seed, Mode.FINE, m), config) for p, m in zip((graph, eager), memories, strict=True)]
+        results = [
+            p.infer(under(request(seed, Mode.FINE, m), config)) for p, m in zip((graph, eager), memories, strict=True)
+        ]
         same(*results)
         memories = [result.memory for result in results]
     assert all(value >= 0 for value in results[0].report.stage_ms.values())

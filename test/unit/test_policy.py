@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from asking import under
 from tiny_checkpoints import write_tiny_checkpoint
 
 from specprune_ros.config import Config, ConfigError
@@ -39,9 +40,9 @@ def request(images=None, reference=None, mode=Mode.COARSE, memory=None, instruct
 
 
 def test_the_first_pass_is_dense_and_the_second_reuses_its_attention(policy, config):
-    first = policy.infer(request(), config)
+    first = policy.infer(under(request(), config))
     assert (first.report.mode, first.report.tokens_kept, first.report.reused_global) == (Mode.DENSE, 512, False)
-    second = policy.infer(request(reference=frames(1), memory=first.memory), config)
+    second = policy.infer(under(request(reference=frames(1), memory=first.memory), config))
     assert second.report.mode is Mode.COARSE and second.report.reused_global and second.report.frame_offset == 7
     assert second.report.kept_static_per_view == (88, 88) and second.report.tokens_kept < 176
     for count, top in ((second.report.from_global_per_view, 60), (second.report.from_dynamic_per_view, 20)):
@@ -51,32 +52,39 @@ def test_the_first_pass_is_dense_and_the_second_reuses_its_attention(policy, con
 
 def test_first_pass_can_be_pruned_by_local_attention_alone(policy, config):
     local = config.updated({"pruning.static.first_pass": "local"})
-    report = policy.infer(request(), local).report
+    report = policy.infer(under(request(), local)).report
     assert report.mode is Mode.COARSE and report.from_global_per_view == (0, 0) == report.from_dynamic_per_view
     assert report.kept_static_per_view == (88, 88)
 
 
+def test_without_static_pruning_nothing_of_the_last_attention_is_reused(policy, config):
+    dynamic_only = config.updated({"pruning.static.enabled": False})
+    memory = policy.infer(under(request(), dynamic_only)).memory
+    report = policy.infer(under(request(memory=memory, reference=frames(1)), dynamic_only)).report
+    assert not report.reused_global and report.frame_offset == 0
+
+
 def test_another_instruction_forgets_the_last_chunk(policy, config):
-    memory = policy.infer(request(), config).memory
-    other = policy.infer(request(memory=memory, instruction="pick up the blue cube"), config).report
+    memory = policy.infer(under(request(), config)).memory
+    other = policy.infer(under(request(memory=memory, instruction="pick up the blue cube"), config)).report
     assert other.mode is Mode.DENSE and not other.reused_global
 
 
 def test_aggressiveness_zero_is_exactly_the_dense_model(policy, config):
-    dense = policy.infer(request(), config.updated({"pruning.aggressiveness": 0.0}))
-    first = policy.infer(request(), config)
+    dense = policy.infer(under(request(), config.updated({"pruning.aggressiveness": 0.0})))
+    first = policy.infer(under(request(), config))
     np.testing.assert_array_equal(dense.chunk.actions, first.chunk.actions)
-    again = policy.infer(request(memory=first.memory), config.updated({"pruning.aggressiveness": 0.0}))
+    again = policy.infer(under(request(memory=first.memory), config.updated({"pruning.aggressiveness": 0.0})))
     np.testing.assert_array_equal(again.chunk.actions, dense.chunk.actions)
     assert again.report.tokens_kept == 512 and again.report.mode is Mode.DENSE
 
 
 def test_harder_keeps_less_and_costs_less_and_fine_keeps_more(policy, config):
-    memory = policy.infer(request(), config).memory
+    memory = policy.infer(under(request(), config)).memory
     kept = {}
     for mode in (Mode.COARSE, Mode.FINE):
         reports = [
-            policy.infer(request(mode=mode, memory=memory), config.updated({"pruning.aggressiveness": a})).report
+            policy.infer(under(request(mode=mode, memory=memory), config.updated({"pruning.aggressiveness": a}))).report
             for a in (0.0, 0.2, 0.5, 0.7, 1.0)
         ]
         kept[mode] = [report.tokens_kept for report in reports]
@@ -87,19 +95,19 @@ def test_harder_keeps_less_and_costs_less_and_fine_keeps_more(policy, config):
 
 
 def test_same_input_same_output(policy, config):
-    one, two = (policy.infer(request(), config) for _ in range(2))
+    one, two = (policy.infer(under(request(), config)) for _ in range(2))
     np.testing.assert_array_equal(one.chunk.actions, two.chunk.actions)
 
 
 def test_stages_add_up(policy, config):
-    stages = policy.infer(request(), config).report.stage_ms
+    stages = policy.infer(under(request(), config)).report.stage_ms
     parts = sum(value for name, value in stages.items() if name != "total")
     assert set(stages) == {"preprocess", "vision", "selection", "decoder", "head", "total"}
     assert all(value >= 0 for value in stages.values()) and parts <= stages["total"]
 
 
 def test_actions_stay_in_range(policy, config):
-    actions = policy.infer(request(), config).chunk.actions
+    actions = policy.infer(under(request(), config)).chunk.actions
     assert (np.abs(actions[:, :6]) <= 1).all() and (actions[:, 6] >= 0).all() and (actions[:, 6] <= 1).all()
 
 
@@ -117,7 +125,7 @@ def test_actions_stay_in_range(policy, config):
 )
 def test_bad_input_is_named(policy, config, bad, text):
     with pytest.raises(BadInput, match=text):
-        policy.infer(request(**bad), config)
+        policy.infer(under(request(**bad), config))
 
 
 def test_other_camera_sizes_are_resized(policy):
@@ -136,9 +144,9 @@ def test_slow_loading_is_logged(config, monkeypatch, caplog):
 
 
 def test_warm_up_leaves_no_trace(policy, config):
-    before = policy.infer(request(), config).chunk.actions
+    before = policy.infer(under(request(), config)).chunk.actions
     policy.warm_up(config, passes=1)
-    np.testing.assert_array_equal(policy.infer(request(), config).chunk.actions, before)
+    np.testing.assert_array_equal(policy.infer(under(request(), config)).chunk.actions, before)
 
 
 def test_cuda_that_is_not_there_is_named(config):

@@ -9,8 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import documents
 import numpy as np
 import pytest
+import reference_tables
 import tables
 from PIL import Image
 from tiny_checkpoints import write_tiny_checkpoint
@@ -193,12 +195,14 @@ def test_nodes_do_not_outlive_a_killed_demo(tmp_path):
 
 
 ROOT = Path(__file__).resolve().parents[2]
+BUNDLED = ROOT / "specprune_ros/model/bundled"
 
 
 def test_generated_blocks_of_the_documents_are_up_to_date():
-    documents = [path for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if path.exists()]
-    stale = [str(path) for path in documents if tables.refresh(path, write=False)]
-    assert stale == [], "run: python tools/tables.py " + " ".join(stale)
+    everywhere = documents.documents()
+    assert {ROOT / "README.md", ROOT / "docs/results.md", BUNDLED / "README.md"} <= set(everywhere)
+    stale = [str(path.relative_to(ROOT)) for path in everywhere if tables.refresh(path, write=False)]
+    assert stale == [], "run: python tools/tables.py"
 
 
 def test_only_the_marked_blocks_are_rewritten(tmp_path, episodes, capsys):
@@ -237,19 +241,62 @@ def test_results_become_tables():
 
 
 def test_every_parameter_is_in_the_table():
-    lines = tables.parameter_table().splitlines()
+    lines = reference_tables.parameter_table().splitlines()
     assert len(lines) == 2 + len(parameters())
     row = next(line for line in lines if line.startswith("| `pruning.aggressiveness` "))
     assert row.startswith("| `pruning.aggressiveness` | 0.5 | in [0.0, 1.0] |  | yes | 0 is exactly the dense model")
     assert all(line.count(" | ") == lines[0].count(" | ") for line in lines)
 
 
-@pytest.mark.parametrize("name, text", [("surprise", "block 'surprise' is not known"), ("bench", "bench.json")])
-def test_a_block_that_cannot_be_filled_says_why(tmp_path, capsys, name, text):
+@pytest.mark.parametrize(
+    "block, text",
+    [
+        ("<!-- begin: surprise -->\n<!-- end: surprise -->", "block 'surprise' is not known"),
+        ("<!-- begin: bench -->\n<!-- end: bench -->", "bench.json"),
+        ("<!-- begin: command fly -->\n<!-- end: command -->", "'fly' is not one of demo"),
+        ("<!-- begin: launch rocket -->\n<!-- end: launch -->", "'rocket' is not one of bringup"),
+        ("<!-- begin: parameters -->\n", "1 blocks begin, but 0 end"),
+    ],
+)
+def test_a_block_that_cannot_be_filled_says_why(tmp_path, capsys, block, text):
     document = tmp_path / "README.md"
-    document.write_text(f"<!-- begin: {name} -->\n<!-- end: {name} -->\n")
+    document.write_text(f"{block}\n")
     assert tables.main([str(document)]) == 2
     assert text in capsys.readouterr().err
+    assert document.read_text() == f"{block}\n"
+
+
+def test_results_are_found_from_any_folder_of_the_documents(tmp_path, episodes):
+    report.write_json(tmp_path / "docs/results/demo.json", {**summary(episodes), "machine": FACTS})
+    report.write_json(tmp_path / "other.json", {**summary(episodes[:1]), "machine": FACTS})
+    folder = tmp_path / "docs/how_to"
+    folder.mkdir()
+    for block, picked in (("demo", "2 of 3"), ("demo ../../other.json", "1 of 1")):
+        document = folder / "README.md"
+        document.write_text(f"<!-- begin: {block} -->\n<!-- end: demo -->\n")
+        assert tables.main([str(document)]) == 0
+        assert f"| episodes picked | {picked} " in document.read_text()
+
+
+def test_options_of_a_command_are_those_of_its_parser():
+    lines = reference_tables.command_table(documents.Place(ROOT / "README.md", "demo")).splitlines()
+    assert "| `--episodes EPISODES` | default: 5 |" in lines
+    assert not any("--help" in line for line in lines)
+    flags = [flag for flag in reference_tables.subparser("bench")._option_string_actions if flag.startswith("--")]
+    text = reference_tables.command_table(documents.Place(ROOT / "README.md", "bench"))
+    assert all(f"`{flag}" in text for flag in flags if flag != "--help")
+
+
+def test_messages_become_tables_with_their_comments():
+    lines = ("# What it is,", "# in two lines.", "", "uint8 ON=1   # switched on", "float32 x  # [m] far")
+    about, rows = reference_tables._fields("\n".join((*lines, "           # away", "---", "bool ok\n")))
+    assert about == "What it is, in two lines."
+    assert rows == [
+        ("`uint8`", "`ON=1`", "switched on"),
+        ("`float32`", "`x`", "[m] far away"),
+        ("", "(answer)", ""),
+        ("`bool`", "`ok`", ""),
+    ]
 
 
 @pytest.mark.ros
