@@ -1,42 +1,61 @@
-# From a fresh clone: `make demo` or `make test`. Both set up what they need in .venv first.
+# From a fresh clone: `make demo` or `make test`. All targets set up what they need in .venv first.
 #   PYTHON=/path/to/python3.12   the Python to make .venv from (3.10 .. 3.13; found when not given; `make clean` first)
+#   TORCH=cpu | cuda             which PyTorch (found when not given: cuda where there is an NVIDIA GPU)
 #   ARGS="..."                   more arguments: make demo ARGS="--episodes 1", make test ARGS="-k pruning"
 
 VENV := .venv
 ARGS :=
-export PYTHON VENV
+export PYTHON TORCH VENV
 
-# A ROS, an environment or a discovery range of the calling shell must not leak into ours.
-unexport PYTHONPATH PYTHONHOME CMAKE_PREFIX_PATH COLCON_PREFIX_PATH LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
-export AMENT_PREFIX_PATH := $(abspath $(VENV))
-export PYTHONSAFEPATH := 1
-export MUJOCO_GL ?= egl
-export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+# Runs a command as if the calling shell had set nothing that disturbs it: specprune_ros/shell_variables.py says what.
+CLEAN := $(VENV)/bin/python -I -S specprune_ros/shell_variables.py $(VENV)
 
-FOLDERS := config launch msg scripts specprune_ros srv
-SOURCES := $(shell find $(FOLDERS) -name __pycache__ -prune -o -print) CMakeLists.txt package.xml pyproject.toml setup.py
+# An edit of Python files counts without a new installation; these are copied or compiled by it.
+INSTALLED := $(wildcard config/* config/*/* launch/* msg/* scripts/* srv/*) CMakeLists.txt package.xml pyproject.toml setup.py
 
-.PHONY: demo test venv clean help
+# A virtual environment names the folder that it was made in; after a move of the clone it is made anew.
+ifeq ($(filter /%,$(VENV))$(shell grep -sF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate),)
+$(shell rm -f $(VENV)/.environment)
+endif
+
+.PHONY: demo test check lint format types venv lock clean help
 
 demo: venv  ## five episodes of the simulated tabletop over ROS 2; results in report/
-	@$(VENV)/bin/specprune demo --report report $(ARGS)
+	@$(CLEAN) $(VENV)/bin/specprune demo --report report $(ARGS)
 
-test: venv  ## the whole test suite, on the installed package
-	@$(VENV)/bin/pytest $(ARGS)
+test: venv  ## the whole test suite
+	@$(CLEAN) $(VENV)/bin/python -m pytest --durations=15 $(ARGS)
+
+check: lint types  ## before a commit: lint, types and the fast tests
+	@$(CLEAN) $(VENV)/bin/python -m pytest -q -m "not slow and not ros and not sim" $(ARGS)
+
+lint: venv  ## ruff: rules and formatting
+	@$(CLEAN) $(VENV)/bin/ruff check .
+	@$(CLEAN) $(VENV)/bin/ruff format --check .
+
+format: venv  ## ruff: apply formatting and the safe corrections
+	@$(CLEAN) $(VENV)/bin/ruff format .
+	@$(CLEAN) $(VENV)/bin/ruff check --fix .
+
+types: venv  ## mypy
+	@$(CLEAN) $(VENV)/bin/mypy
 
 venv: $(VENV)/.installed  ## only set up .venv: nothing to do when nothing changed
 
-$(VENV)/.environment: pyproject.toml tools/setup.sh tools/requirements.py
+$(VENV)/.environment: pyproject.toml tools/setup.sh tools/requirements.py $(wildcard tools/constraints/*)
 	@echo "Setting up $(VENV) (about 1.5 minutes once everything is downloaded)"
 	@tools/setup.sh environment
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.environment $(SOURCES)
+$(VENV)/.installed: $(VENV)/.environment $(INSTALLED)
 	@tools/setup.sh package
 	@touch $@
 
+lock: venv  ## resolve the versions in tools/constraints/ anew: make lock ARGS="python3.10 python3.11 ..."
+	@$(CLEAN) $(VENV)/bin/python tools/lock.py $(ARGS)
+
 clean:  ## remove the environment and everything that was built
-	rm -rf $(VENV) build dist install log report *.egg-info .pytest_cache
+	rm -rf $(VENV) build dist install log report *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)

@@ -1,15 +1,18 @@
-"""`pip install .` and `pip install -e .`: compile the ROS messages with CMakeLists.txt and ship them. Metadata: pyproject.toml.
+"""`pip install .` and `pip install -e .`: compile the ROS messages with CMakeLists.txt and ship them.
 
+Metadata and dependencies: pyproject.toml.
 The compiled messages are kept under build/messages/<key>, so that an edit of Python files does not compile them again.
 """
 
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,18 +47,52 @@ def messages_key() -> str:
 
 
 def run_cmake(prefix: Path, work: Path, stage: Path) -> None:
+    """Configures, builds and installs the messages with `work` as the folder of everything that CMake sees.
+
+    rosidl keeps lists of paths in files that CMake reads back as ASCII, so that one letter outside it in any path ends
+    the build, be it of the clone, the environment or the build folder. All of them are given plain names in `work`.
+    """
+    source, ros, python = work / "source", work / "ros", work / "python"
+    for name in ("CMakeLists.txt", "package.xml", "msg", "srv"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        source.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name)
+    ros.symlink_to(prefix)
+    python.symlink_to(sys.prefix)
+
     scripts = sysconfig.get_path("scripts")
     search = os.pathsep.join([str(prefix / "bin"), scripts, os.environ.get("PATH", os.defpath)])
     cmake = shutil.which("cmake", path=search)
     if cmake is None:
         raise SystemExit(f"{NAME}: cmake >= 3.22 is needed to compile the messages: pip install 'cmake>=3.22,<4'")
-    environment = {**os.environ, "PATH": search, "AMENT_PREFIX_PATH": str(prefix), "CMAKE_PREFIX_PATH": str(prefix)}
     configure = [
-        *("-S", ROOT, "-B", work, f"-DCMAKE_INSTALL_PREFIX={stage}", "-DCMAKE_BUILD_TYPE=Release"),
-        *(f"-DPython3_EXECUTABLE={sys.executable}", "-DSPECPRUNE_MESSAGES_ONLY=ON", "-DBUILD_TESTING=OFF"),
+        *("-S", source, "-B", work / "build", f"-DCMAKE_INSTALL_PREFIX={work / 'stage'}", "-DCMAKE_BUILD_TYPE=Release"),
+        *(f"-DPython3_EXECUTABLE={python / 'bin' / Path(sys.executable).name}", "-DSPECPRUNE_MESSAGES_ONLY=ON"),
+        "-DBUILD_TESTING=OFF",
     ]
-    for step in (configure, ["--build", work, f"-j{os.cpu_count() or 1}"], ["--install", work]):
+    environment = cmake_environment(search, ros)
+    for step in (configure, ["--build", work / "build", f"-j{os.cpu_count() or 1}"], ["--install", work / "build"]):
         subprocess.run([cmake, *map(str, step)], env=environment, check=True)
+    shutil.copytree(work / "stage", stage, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def cmake_environment(search: str, ros: Path) -> dict[str, str]:
+    """What the build inherits: not a generator, a toolchain, a ROS or a `make` that it was called from."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CMAKE_", "COLCON_", "PYTHON")) and name not in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES")
+    }
+    # A build backend's isolated environment is on PYTHONPATH: the only one of Python's variables that belongs here.
+    kept = {name: os.environ[name] for name in ("PYTHONPATH", "PYTHONNOUSERSITE") if name in os.environ}
+    ours = {"PATH": search, "AMENT_PREFIX_PATH": str(ros), "CMAKE_PREFIX_PATH": str(ros), "PYTHONUTF8": "1"}
+    return inherited | kept | ours
+
+
+def plain_temporary_folder() -> str:
+    """Where temporary folders have names that rosidl can read."""
+    usual = tempfile.gettempdir()
+    return usual if re.fullmatch(r"[\w./+-]+", usual, re.ASCII) else "/tmp"
 
 
 def compiled_messages() -> Path:
@@ -64,10 +101,10 @@ def compiled_messages() -> Path:
     stage = ROOT / "build" / "messages" / messages_key()
     if stage.is_dir():
         return stage
-    shutil.rmtree(stage.parent, ignore_errors=True)  # also an older CMakeCache, which would name a vanished environment
-    work, unfinished = stage.parent / "cmake", stage.parent / "unfinished"
-    run_cmake(prefix, work, unfinished)
-    shutil.rmtree(work)
+    shutil.rmtree(stage.parent, ignore_errors=True)  # of another Python or of older messages
+    unfinished = stage.parent / "unfinished"
+    with tempfile.TemporaryDirectory(prefix=f"{NAME}-", dir=plain_temporary_folder()) as work:
+        run_cmake(prefix, Path(work), unfinished)
     unfinished.rename(stage)
     return stage
 
@@ -79,7 +116,8 @@ def prefix_files(stage: Path) -> list[tuple[str, list[str]]]:
         for part in ("share", "include", "lib/lib*.so")
         for found in stage.glob(part)
         for path in ([found] if found.is_file() else found.rglob("*"))
-        if path.is_file() and path.parent.name != "parent_prefix_path"  # names the build machine's folders
+        # These name the folders of the build.
+        if path.is_file() and path.parent.name != "parent_prefix_path" and not path.name.startswith("local_setup.")
     ]
     return [(str(path.parent.relative_to(stage.relative_to(ROOT))), [str(path)]) for path in sorted(files)]
 
@@ -95,17 +133,35 @@ def package_files(stage: Path) -> list[Path]:
     )
 
 
-REDIRECT = """# An editable installation: the Python code is that of {root}, and only the compiled messages are here.
-__path__.insert(0, {source!r})
-with open({source!r} + "/__init__.py", encoding="utf-8") as _file:
-    exec(compile(_file.read(), _file.name, "exec"))
+REDIRECT = """# An editable installation: the Python code is that of this folder; only the compiled messages are here.
+_source = {source!r}
+try:
+    with open(_source + "/__init__.py", encoding="utf-8") as _file:
+        _code = compile(_file.read(), _file.name, "exec")
+except OSError as _error:
+    raise ImportError(
+        "specprune_ros was installed for editing from " + _source + ", which is not there any more ("
+        + str(_error.strerror) + "); install it again where it is now: `make venv`, or `pip install -e .`"
+    ) from None
+__path__.insert(0, _source)
+exec(_code)
 """
+
+
+def refuse_messages_in_the_source() -> None:
+    """A msg/ or srv/ in the Python package would be found before the compiled one; copied there, or built by hand."""
+    for folder in ("msg", "srv"):
+        if (ROOT / NAME / folder).exists():
+            raise SystemExit(
+                f"{NAME}: remove {ROOT / NAME / folder}: rosidl generates {NAME}.{folder}, and it would hide it"
+            )
 
 
 class BuildMessages(build_ext):
     """Puts specprune_ros/{msg,srv,*.so} into the package and the rest into the prefix."""
 
     def run(self) -> None:
+        refuse_messages_in_the_source()
         stage = compiled_messages()
         self.distribution.data_files.extend(prefix_files(stage))
         if not self.editable_mode:
@@ -114,7 +170,7 @@ class BuildMessages(build_ext):
         # setuptools has set up where an editable wheel is put together, but installs no data files into it by itself.
         package = Path(self.get_finalized_command("install").install_lib, NAME)
         self._copy_package(stage, package)
-        redirect = REDIRECT.format(root=ROOT, source=str(ROOT / NAME))
+        redirect = REDIRECT.format(source=str(ROOT / NAME))
         (package / "__init__.py").write_text(redirect, encoding="utf-8")
         self.run_command("install_data")
 

@@ -17,7 +17,15 @@ class ConfigError(ValueError):
     """A parameter that cannot be used: the text names it, the value, the bound and the remedy."""
 
 
-def param(default, doc, *, unit="", bounds=None, choices=None, live=True):
+def param(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = "",
+    bounds: tuple[float | None, float | None] | None = None,
+    choices: tuple[str, ...] | None = None,
+    live: bool = True,
+) -> Any:
     """A dataclass field that carries its own documentation.
 
     bounds: (low, high) inclusive, either may be None; choices: allowed strings; live: may change while the node runs.
@@ -40,14 +48,14 @@ class Parameter:
     choices: tuple[str, ...] | None
     live: bool
 
-    def check(self, value):
+    def check(self, value: Any) -> Any:
         """`value` converted to the declared type, or ConfigError."""
         value = self._typed(value)
         for item in value if isinstance(value, tuple) else (value,):
             self._check_item(item)
         return value
 
-    def _typed(self, value):
+    def _typed(self, value: Any) -> Any:
         kind = type(self.default)
         if kind is tuple:
             if isinstance(value, str) or not hasattr(value, "__iter__"):
@@ -56,14 +64,14 @@ class Parameter:
             return tuple(self._scalar(item, element) for item in value)
         return self._scalar(value, kind)
 
-    def _scalar(self, value, kind):
+    def _scalar(self, value: Any, kind: type) -> Any:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not kind:
             raise ConfigError(f"{self.name}: expected {kind.__name__}, got {type(value).__name__} {value!r}")
         return value
 
-    def _check_item(self, value):
+    def _check_item(self, value: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{self.name}: {value} is not finite; give a number {self.range_text()}")
         if self.choices and value not in self.choices:
@@ -265,9 +273,7 @@ class Supervision:
     """What must be true of an armed arm: it follows its commands, and moves only by them. Otherwise the node disarms."""
 
     enabled: bool = param(True, "Compare commanded and measured motion while armed, and disarm when they disagree")
-    delay: float = param(
-        0.1, "Time that the arm may take before it answers a command", unit="s", bounds=(0.0, 2.0)
-    )
+    delay: float = param(0.1, "Time that the arm may take before it answers a command", unit="s", bounds=(0.0, 2.0))
     follow_translation: float = param(
         0.01,
         "Commanded translation that must show in the measured pose, apart from that of the last `delay`",
@@ -283,9 +289,7 @@ class Supervision:
     drift_translation: float = param(
         0.025, "Measured translation that no command explains", unit="m", bounds=(0.001, 1.0)
     )
-    drift_rotation: float = param(
-        0.15, "Measured rotation that no command explains", unit="rad", bounds=(0.01, 6.0)
-    )
+    drift_rotation: float = param(0.15, "Measured rotation that no command explains", unit="rad", bounds=(0.01, 6.0))
     error_translation: float = param(
         0.05, "With target_pose: distance of the measured pose from the target", unit="m", bounds=(0.001, 0.5)
     )
@@ -533,10 +537,10 @@ class Config:
     topics: Topics = field(default_factory=Topics)
     robot: Robot = field(default_factory=Robot)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         rules(self)
 
-    def get(self, name: str):
+    def get(self, name: str) -> Any:
         """Value of the dotted parameter `name`."""
         value = self
         for part in lookup(name).name.split("."):
@@ -653,7 +657,7 @@ def _by_name() -> dict[str, Parameter]:
 _TABLE: dict[str, Parameter] | None = None
 
 
-def _walk(node, prefix) -> Iterator[Parameter]:
+def _walk(node: Any, prefix: str) -> Iterator[Parameter]:
     for item in fields(node):
         value = getattr(node, item.name)
         if is_dataclass(value):
@@ -662,7 +666,7 @@ def _walk(node, prefix) -> Iterator[Parameter]:
             yield Parameter(name=prefix + item.name, default=value, **item.metadata)
 
 
-def _replaced(node, changes: Mapping[str, Any]):
+def _replaced(node: Any, changes: Mapping[str, Any]) -> Any:
     own: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():

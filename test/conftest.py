@@ -1,4 +1,4 @@
-"""What every test stands on: which package is tested, a ROS domain of its own, markers by folder.
+"""What every test stands on: which package is tested, an environment that no shell disturbs, markers by folder.
 
 The package under test is the one that is installed: after `make venv` that is this folder's source with the compiled
 messages beside it, so an edit counts at once. A copied tree in which nothing is installed is tested all the same, apart
@@ -16,24 +16,32 @@ ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("ros", "sim")
 """Folders whose tests get a marker of the same name."""
 
-# `python -m pytest` puts the working directory first; its folders launch/ and test/ would pass for packages.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
-os.environ["PYTHONSAFEPATH"] = "1"  # the same for processes that tests start
+# `python -m pytest` puts the working directory first; its folders launch/ and test/ would pass for packages. What
+# PYTHONPATH names is another ROS or another copy of this package.
+foreign = {str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))}
+sys.path[:] = [entry for entry in sys.path if str(Path(entry).resolve()) not in foreign and entry not in foreign]
 
-if importlib.util.find_spec("specprune_ros") is None:
+installed = importlib.util.find_spec("specprune_ros") is not None
+if not installed:
     sys.path.insert(0, str(ROOT))
+from specprune_ros import shell_variables  # noqa: E402
 
-    sys.path.remove(str(ROOT))
+if not installed:
+    sys.path.remove(str(ROOT))  # the package is imported, and finds its own modules
 
-os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
-os.environ.setdefault("MUJOCO_GL", "egl")
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 101 + 1))  # 1..101 need no port setting of the system
+environment = shell_variables.cleaned(os.environ, shell_variables.own_prefix())
+if not installed:
+    environment["PYTHONPATH"] = str(ROOT)  # for processes that tests start
+environment["OMP_NUM_THREADS"] = "1"  # models in tests are tiny: with two threads, each mostly waits for the other
+os.environ.clear()
+os.environ.update(environment)
+if sys.flags.optimize:
+    pytest.exit("PYTHONOPTIMIZE is set: Python would skip every assertion; unset it, or use `make test`", returncode=2)
 
 
 @pytest.fixture(scope="module")
 def tiny_towers():
-    """Vision towers small enough for a test, known by name as the published ones are: config.json stays as upstream ships it."""
+    """Vision towers small enough for a test, known by name as the published ones are."""
     from tiny_checkpoints import TINY_TOWERS
 
     from specprune_ros.model import towers
@@ -52,6 +60,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_ignore_collect(collection_path):
-    """Without ROS there is nothing to collect of what needs it."""
+    """Without ROS there is nothing to collect of what needs it, nor without the compiled messages."""
     needs_ros = (ROOT / "test" / "ros") in Path(collection_path).parents
-    return True if needs_ros and importlib.util.find_spec("rclpy") is None else None
+    lacking = not installed or importlib.util.find_spec("rclpy") is None
+    return True if needs_ros and lacking else None

@@ -1,4 +1,4 @@
-"""Prints what pyproject.toml asks for, one requirement a line: to build, to run, ROS 2 and the tests; torch excepted."""
+"""Prints what pyproject.toml asks for, one requirement a line, apart from torch: to build, run, test and edit."""
 
 from pathlib import Path
 
@@ -7,7 +7,11 @@ try:
 except ModuleNotFoundError:  # Python 3.10; its pip carries the same parser
     from pip._vendor import tomli as tomllib
 
-table = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())
+table = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text(encoding="utf-8"))
 extras = table["project"]["optional-dependencies"]
-wanted = table["build-system"]["requires"] + table["project"]["dependencies"] + extras["ros"] + extras["test"]
-print("\n".join(line for line in wanted if not line.startswith("torch")))
+wanted = [
+    *table["build-system"]["requires"],
+    *table["project"]["dependencies"],
+    *(line for extra in ("ros", "test", "dev") for line in extras[extra]),
+]
+print("\n".join(line for line in dict.fromkeys(wanted) if not line.startswith("torch>")))

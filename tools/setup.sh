@@ -7,12 +7,11 @@ cd "$(dirname "$0")/.."
 
 venv=${VENV:-.venv}
 log=build/setup.log
-torch=2.13.0 # the version the measurements were made with; taken when pip's find-links have it
 
 say() { printf '%s\n' "$*"; }
 die() { printf '\n%s\n' "$*" >&2; exit 1; }
 
-# step TEXT COMMAND...: runs the command with its output in the log, shows what it is at, stops everything when it fails
+# step TEXT COMMAND...: runs the command with its output in the log, shows what it is at; fails when it does
 step() {
     local text=$1 began=$SECONDS
     shift
@@ -26,15 +25,20 @@ step() {
         done
         printf '\r\033[K'
     fi
-    wait "$job" || { tail -n 25 "$log" >&2; die "setup: '$text' failed; everything it said is in $log"; }
+    wait "$job" || return 1
     say "  $text  $((SECONDS - began))s"
 }
 
+must() { # step, but the end when it fails
+    step "$@" || { tail -n 25 "$log" >&2; die "setup: '$1' failed; everything it said is in $log"; }
+}
+
 find_python() {
-    local name
-    for name in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10}; do
-        if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
-            "$name" -c 'import sys; print(sys._base_executable)' # not a virtual environment, which may be the one to make
+    local name names=(python3 python3.13 python3.12 python3.11 python3.10)
+    [ -z "${PYTHON:-}" ] || names=("$PYTHON")
+    for name in "${names[@]}"; do
+        if "$name" -I -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            "$name" -I -c 'import sys; print(sys._base_executable)' # not a virtual environment, which may be the one to make
             return
         fi
     done
@@ -43,9 +47,11 @@ Name one:      make PYTHON=/path/to/python3.12 ...
 Or install it: sudo apt-get install python3 python3-venv python3-dev   (or pyenv, uv, conda)"
 }
 
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
 missing_packages() { # prints the Debian packages this machine lacks
     local python=$1 version
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    version=$(version_of "$python")
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo "python$version-venv"
     "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || echo "python$version-dev"
     command -v c++ >/dev/null || echo g++
@@ -64,27 +70,39 @@ Install them with its package manager, for example on Fedora:
   sudo apt-get update && sudo apt-get install -y --no-install-recommends $*"
     fi
     export DEBIAN_FRONTEND=noninteractive
-    step "apt-get update" $sudo apt-get update
-    step "apt-get install $*" $sudo apt-get install -y --no-install-recommends "$@"
+    must "apt-get update" $sudo apt-get update
+    must "apt-get install $*" $sudo apt-get install -y --no-install-recommends "$@"
 }
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
-install_torch() { # without thousands of megabytes of CUDA where that can be had
-    pip show -q torch 2>/dev/null && return
-    pip install --no-compile --no-index --no-deps "torch==$torch" && return
-    pip install --no-compile --retries 1 --index-url https://download.pytorch.org/whl/cpu "torch>=2.5" && return
-    pip install --no-compile "torch>=2.5"
+# What is installed is locked, one file for each Python: also so that the search for versions that fit together ends.
+install() { pip install --no-compile -c "tools/constraints/py$(version_of "$venv/bin/python").txt" "$@"; }
+
+has_gpu() { [ -e /dev/nvidia0 ] || nvidia-smi -L 2>/dev/null | grep -q GPU; }
+
+install_torch() { # the CUDA build is gigabytes of no use where there is no GPU
+    pip show -q torch >>"$log" 2>&1 && return
+    local kind=${TORCH:-$(has_gpu && echo cuda || echo cpu)}
+    case $kind in cpu | cuda) ;; *) die "setup: TORCH=$kind is neither cpu nor cuda" ;; esac
+    if [ "$kind" = cpu ]; then
+        step "PyTorch for the CPU, from pip's find-links" install --no-index --no-deps torch && return
+        step "PyTorch for the CPU" install --retries 1 --index-url https://download.pytorch.org/whl/cpu torch && return
+        say "  PyTorch's index of CPU builds cannot be reached; pip's own index has the CUDA build only:"
+        say "  about 3 GB to download and 6 GB of disk, and it runs on a CPU as well"
+    fi
+    must "PyTorch with CUDA" install torch
 }
 
 install_requirements() {
     "$venv/bin/python" tools/requirements.py >build/requirements.txt
-    pip install --no-compile -r build/requirements.txt torch # torch: only what it depends on is still missing
+    install -r build/requirements.txt torch # torch: only what it depends on is still missing
 }
 
 environment() {
     local python lacking
     python=$(find_python)
+    [ -f "tools/constraints/py$(version_of "$python").txt" ] || die "setup: no tools/constraints for $python; make lock"
     lacking=$(missing_packages "$python" | tr '\n' ' ')
     if [ -n "$lacking" ]; then
         install_packages $lacking
@@ -92,14 +110,25 @@ environment() {
         [ -z "$lacking" ] || { tail -n 5 "$log" >&2; die "setup: still missing after the installation: $lacking"; }
     fi
     say "  $("$python" --version) at $python"
-    pip --version >>"$log" 2>&1 || step "virtual environment $venv" "$python" -m venv --clear "$venv"
-    step "PyTorch for the CPU" install_torch
-    step "ROS 2 wheels and libraries" install_requirements
+    if ! pip --version >>"$log" 2>&1 || ! grep -qF "$(absolute "$venv")" "$venv/bin/activate"; then
+        must "virtual environment $venv" "$python" -m venv --clear "$venv"
+    fi
+    must "pip" install --upgrade pip # the one of Python 3.10 walks back through every release of the ROS wheels
+    install_torch
+    must "ROS 2 wheels and libraries" install_requirements
 }
 
+absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s' "$PWD/$1" ;; esac; }
+
 package() {
-    step "specprune_ros and its messages" pip install --no-deps --no-build-isolation -e .
+    must "specprune_ros and its messages" pip install --no-deps --no-build-isolation -e .
 }
+
+# From here on nothing of the calling shell that would disturb us.
+if [ -z "${_SPECPRUNE_CLEAN:-}" ]; then
+    python=$(find_python)
+    _SPECPRUNE_CLEAN=1 exec "$python" -I -S specprune_ros/shell_variables.py "$venv" bash tools/setup.sh "$@"
+fi
 
 mkdir -p build
 : >"$log"

@@ -7,8 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from specprune_ros.config import ConfigError
-from specprune_ros.types import BadInput
+from specprune_ros import shell_variables
 
 SUBCOMMANDS = {
     "demo": ("specprune_ros.cli.demo", "Run the closed loop over real ROS 2 and write a report folder."),
@@ -39,7 +38,13 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 fine, 1 a run that failed, 2 a wrong input (one line on stderr), 130 interrupted."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        shell_variables.enter()
+        argv = sys.argv[1:]
+    # Not before: a foreign numpy on PYTHONPATH is out of the way only now.
+    from specprune_ros.config import ConfigError
+    from specprune_ros.types import BadInput
+
     args = build_parser(argv).parse_args(argv)
     try:
         return args.run(args)

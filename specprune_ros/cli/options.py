@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
-from specprune_ros.config import Config, ConfigError, Parameter, flattened, lookup, with_preset
+from specprune_ros import parameter_files
+from specprune_ros.config import Config, ConfigError, Parameter, lookup, with_preset
 from specprune_ros.demo.nodes import NODE_NAME
 from specprune_ros.sim.settings import SIMULATION
 
@@ -42,22 +42,15 @@ def build_config(args: argparse.Namespace) -> Config:
 
 
 def load_params(path: str) -> dict[str, object]:
-    """Dotted names from a ROS 2 parameter file; sections of other nodes are left alone."""
-    import yaml
-
-    try:
-        document = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--params {path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, Mapping):
-        raise ConfigError(f"--params {path}: expected '/**:' with 'ros__parameters:' below it")
+    """Dotted names from a ROS 2 parameter file, of the policy node in any namespace; those of other nodes are not ours."""
+    sections = parameter_files.read(path)
+    ours = [section for section in sections if section.node.split("/")[-1] in ("**", "*", NODE_NAME)]
+    if not ours:
+        named = ", ".join(repr(section.node) for section in sections)
+        raise ConfigError(f"--params {path}: no section is for {NODE_NAME}, only for {named}; name it '/**:'")
     values: dict[str, object] = {}
-    for node, section in document.items():
-        if str(node).strip("/").split("/")[-1] not in ("**", "*", NODE_NAME):
-            continue
-        if not isinstance(section, Mapping) or not isinstance(section.get("ros__parameters"), Mapping):
-            raise ConfigError(f"--params {path}: section {node!r} has no 'ros__parameters:'")
-        values |= flattened(section["ros__parameters"])
+    for section in ours:
+        values |= section.values
     values.pop("use_sim_time", None)  # every ROS node has it; it means nothing without ROS
     return values
 
@@ -65,17 +58,23 @@ def load_params(path: str) -> dict[str, object]:
 def parse_value(parameter: Parameter, text: str) -> object:
     """Text from the command line as the declared type; ConfigError names what was expected."""
     kind = type(parameter.default)
-    if kind is tuple:
-        return tuple(item.strip() for item in text.strip("[]()").split(",") if item.strip())
+    if kind is not tuple:
+        return _parse_scalar(parameter.name, kind, text)
+    element = type(parameter.default[0]) if parameter.default else str
+    items = (item.strip() for item in text.strip("[]()").split(","))
+    return tuple(_parse_scalar(parameter.name, element, item.strip("'\"")) for item in items if item)
+
+
+def _parse_scalar(name: str, kind: type, text: str) -> object:
     if kind is bool:
         words = {"true": True, "false": False, "1": True, "0": False, "on": True, "off": False}
         if text.lower() not in words:
-            raise ConfigError(f"{parameter.name}: expected true or false, got {text!r}")
+            raise ConfigError(f"{name}: expected true or false, got {text!r}")
         return words[text.lower()]
     try:
         return kind(text)
     except ValueError:
-        raise ConfigError(f"{parameter.name}: expected {kind.__name__}, got {text!r}") from None
+        raise ConfigError(f"{name}: expected {kind.__name__}, got {text!r}") from None
 
 
 def positive(text: str) -> int:

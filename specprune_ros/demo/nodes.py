@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from specprune_ros import shell_variables
 from specprune_ros.config import Config
 from specprune_ros.eval.results import changed_parameters
 
@@ -95,12 +96,8 @@ def _die_with_parent() -> None:
 
 
 def local_environment() -> dict[str, str]:
-    """The environment of a private ROS graph on this machine; what the user has set stays."""
-    environment = dict(os.environ)
-    environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    environment.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    environment.setdefault("PYTHONUNBUFFERED", "1")
-    return environment
+    """The environment of a private ROS graph on this machine, whatever the shell has set."""
+    return shell_variables.cleaned(os.environ, shell_variables.own_prefix())
 
 
 def node_parameters(config: Config, folder: Path) -> list[str]:

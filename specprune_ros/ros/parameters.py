@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +11,9 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from specprune_ros import parameter_files
 from specprune_ros.config import PRESET_NAMES, Config, ConfigError, Parameter, parameters
+from specprune_ros.ros import run
 
 INTEGER_LIMITS = (-(2**63), 2**63 - 1)
 FLOAT_LIMITS = (-sys.float_info.max, sys.float_info.max)
@@ -47,7 +50,7 @@ class LiveParameters:
         return self._config
 
     def _completed(self, changes: list[RosParameter]) -> list[RosParameter]:
-        """Integers become doubles where those are meant, and a preset changes together with the values it stands for."""
+        """Integers become doubles where those are meant; a preset changes together with the values it stands for."""
         completed = {change.name: self._as_declared(change) for change in changes}
         before = self.config
         try:
@@ -67,15 +70,20 @@ class LiveParameters:
                 self._node.set_parameters([RosParameter(name, value=value)])
 
     def _as_declared(self, change: RosParameter) -> RosParameter:
+        """A change in the type that was declared, where it says the same in another one; else as it is."""
         declared = self._declared.get(change.name)
-        if declared and isinstance(declared.default, float) and change.type_ == RosParameter.Type.INTEGER:
-            return RosParameter(change.name, RosParameter.Type.DOUBLE, float(change.value))
-        return change
+        if declared is None:
+            return change
+        value = _as_doubles(change, declared.default)
+        return RosParameter(change.name, ros_type(declared), value) if value is not None else change
 
     def _check(self, changes: Sequence[RosParameter]) -> SetParametersResult:
         """Accepts changes that make a valid configuration together. Other callbacks may still refuse them, so what
         is in force is read back from the node, the next time somebody asks."""
         values = self._ours(changes)
+        unset = [change.name for change in changes if change.type_ == RosParameter.Type.NOT_SET]
+        if unset and unset[0] in values:
+            return SetParametersResult(successful=False, reason=f"{unset[0]}: cannot be unset; give a value")
         try:
             self.config.updated(values)
         except ConfigError as error:
@@ -88,7 +96,11 @@ class LiveParameters:
 
 
 def take_overrides(node: Node) -> dict[str, Any]:
-    """What command line and YAML files set, apart from rclpy's own; undeclared again, for a declaration with descriptors."""
+    """What command line and YAML files set, apart from rclpy's own; undeclared again, to be declared with descriptors.
+
+    ConfigError: a parameter file sets nothing on this node.
+    """
+    parameter_files.check(parameter_files.given(run.arguments()), node.get_fully_qualified_name())
     given = {
         name: parameter.value
         for name, parameter in node.get_parameters_by_prefix("").items()
@@ -105,6 +117,39 @@ def declare(node: Node, parameter: Parameter, value: Any) -> None:
     node.declare_parameter(parameter.name, value, descriptor(parameter), ignore_override=True)
 
 
+def ros_type(parameter: Parameter) -> RosParameter.Type:
+    """The type that ROS gives a parameter; also of an empty list, which shows none."""
+    default = parameter.default
+    if isinstance(default, tuple):
+        is_number = bool(default) and isinstance(default[0], float)
+        return RosParameter.Type.DOUBLE_ARRAY if is_number else RosParameter.Type.STRING_ARRAY
+    return RosParameter.Type.from_parameter_value(default)
+
+
+def _as_doubles(change: RosParameter, default: Any) -> float | list[Any] | None:
+    """What a change means where whole numbers stand for doubles, or where a list is empty; None where neither is so.
+
+    `ros2 param set` sends [0, 1] as integers, [0, 1.5] as text, and [] as bytes.
+    """
+    value, kind, types = change.value, change.type_, RosParameter.Type
+    if isinstance(default, float):
+        return float(value) if kind == types.INTEGER else None
+    if not isinstance(default, tuple):
+        return None
+    if kind == types.STRING and re.fullmatch(r"\s*\[[^]]*\]\s*", value):
+        value = [item.strip() for item in value.strip()[1:-1].split(",") if item.strip()]
+    elif kind not in (types.INTEGER_ARRAY, types.BYTE_ARRAY, types.STRING_ARRAY, types.DOUBLE_ARRAY, types.BOOL_ARRAY):
+        return None
+    if len(value) == 0:
+        return []
+    if not (default and isinstance(default[0], float)) or kind not in (types.INTEGER_ARRAY, types.STRING):
+        return None
+    try:
+        return [float(item) for item in value]
+    except ValueError:
+        return None
+
+
 def descriptor(parameter: Parameter) -> ParameterDescriptor:
     """What ROS tools show of a parameter, and check before we do."""
     unit = f" [{parameter.unit}]" if parameter.unit else ""
@@ -113,6 +158,7 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
         description=f"{parameter.doc}{unit}",
         additional_constraints=f"one of: {', '.join(parameter.choices)}" if parameter.choices else "",
         read_only=not parameter.live,
+        dynamic_typing=True,  # `LiveParameters` refuses another type, and names parameter and value; rclpy does not
     )
     if parameter.bounds and isinstance(parameter.default, float):
         low, high = _closed(parameter.bounds, FLOAT_LIMITS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,13 +12,18 @@ from typing import Protocol
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from specprune_ros import parameter_files, shell_variables
 from specprune_ros.config import ConfigError
+
+ROS_ERRORS = (_rclpy.RCLError, _rclpy.UnknownROSArgsError)
 
 _received: list[int] = []
 """Signals that asked this process to end."""
+_arguments: list[str] = []
 
 WAKE_S = 0.1
 """Longest time until a signal is noticed while nothing happens."""
@@ -41,15 +47,27 @@ def stop_requested() -> bool:
     return bool(_received)
 
 
+def arguments() -> Sequence[str]:
+    """The command line of the node that `run` runs: rclpy keeps it to itself."""
+    return _arguments
+
+
 def run(make: Callable[[], Application], args: Sequence[str] | None = None) -> int:
     """Exit status: 0 after SIGINT or SIGTERM, 1 after a failure, which is one line on stderr."""
+    _arguments[:] = sys.argv if args is None else args
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: _received.append(received))
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    shell_variables.check_for_node()
     try:
+        for path in parameter_files.given(_arguments):
+            parameter_files.read(path)  # rcl would say less about what is wrong with it
+        rclpy.init(args=_arguments, signal_handler_options=SignalHandlerOptions.NO)
         clean = _spin(make, stop_requested)
     except (ConfigError, Failure) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except ROS_ERRORS as error:
+        print(f"error: {_of_ros(error)}", file=sys.stderr)
         return 1
     finally:
         rclpy.try_shutdown()
@@ -58,6 +76,15 @@ def run(make: Callable[[], Application], args: Sequence[str] | None = None) -> i
         sys.stderr.flush()
         os._exit(0)
     return 0
+
+
+def _of_ros(error: Exception) -> str:
+    """What rcl says, without the places in its source, and which settings of the shell it may be about."""
+    text = re.sub(r",?\s*at /\S+:\d+", "", " ".join(str(error).split()))
+    if isinstance(error, _rclpy.UnknownROSArgsError):
+        text = f"{text} are no ROS arguments; see `ros2 run --help`"
+    around = shell_variables.neighbourhood(os.environ)
+    return f"ROS 2 did not start the node: {text}" + (f"; set in this shell: {around}" if around else "")
 
 
 class NodeLog(logging.Handler):
@@ -79,7 +106,9 @@ class NodeLog(logging.Handler):
 
 
 def _spin(make: Callable[[], Application], stopping: Callable[[], bool]) -> bool:
-    application = make()
+    application = _made(make)
+    if around := shell_variables.neighbourhood(os.environ):
+        application.node.get_logger().info(f"meets only the nodes that the shell's settings let it meet: {around}")
     package = logging.getLogger("specprune_ros")
     package.setLevel(logging.INFO)
     package.addHandler(NodeLog(application.node))
@@ -93,3 +122,13 @@ def _spin(make: Callable[[], Application], stopping: Callable[[], bool]) -> bool
         executor.shutdown()
         application.node.destroy_node()
     return clean
+
+
+def _made(make: Callable[[], Application]) -> Application:
+    try:
+        return make()
+    except ValueError as error:
+        empty = parameter_files.empty_lists(_arguments)
+        if isinstance(error, ConfigError) or not empty or "PARAMETER_NOT_SET" not in str(error):
+            raise
+        raise ConfigError(f"{', '.join(empty)}: the list is empty; give values, or leave the parameter out") from None

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -75,9 +76,19 @@ def imported_packages():
     return names - set(sys.stdlib_module_names) - {"specprune_ros"}
 
 
-def test_the_tests_run_on_the_installed_package():
-    assert Path(specprune_ros.__file__).parent != ROOT / "specprune_ros"
+def test_python_code_is_the_source_and_messages_are_the_compiled_ones():
+    """In the environment that `make venv` sets up; a wheel or a colcon prefix is tested as it is installed."""
+    from specprune_ros import config, msg
+
     assert not (ROOT / "specprune_ros" / "msg").exists(), "rosidl owns the name specprune_ros.msg"
+    assert Path(msg.__file__).is_relative_to(PREFIX)
+    if is_editable():
+        assert Path(config.__file__) == ROOT / "specprune_ros" / "config.py"
+
+
+def is_editable():
+    origin = metadata.distribution("specprune_ros").read_text("direct_url.json")
+    return bool(origin) and json.loads(origin).get("dir_info", {}).get("editable", False)
 
 
 def test_package_xml_is_one_that_colcon_accepts():

@@ -11,7 +11,7 @@ pytest.importorskip("rclpy")
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, parameter_dict_from_yaml_file
 
 from specprune_ros import config as declared
 from specprune_ros.config import Config, ConfigError
@@ -131,8 +131,8 @@ def test_an_integer_may_be_given_for_a_double(make):
     [
         ("pruning.aggressiveness", 1.01, "Min: 0.0, Max: 1.0"),
         ("pruning.aggressiveness", float("nan"), "Min: 0.0, Max: 1.0"),
-        ("pruning.aggressiveness", "high", "Wrong parameter type"),
-        ("pruning.dynamic.enabled", 1, "Wrong parameter type"),
+        ("pruning.aggressiveness", "high", "pruning.aggressiveness: expected float, got str 'high'"),
+        ("pruning.dynamic.enabled", 1, "pruning.dynamic.enabled: expected bool, got int 1"),
         ("control.execute_steps", 0, "Min: 1, Max: 256"),
         ("pruning.static.similarity", "ssim", "'ssim' is not one of rgb_cosine, absolute"),
         ("control.lead_steps", 8, r"8 must be below control.execute_steps \(8\)"),
@@ -174,6 +174,88 @@ def test_every_key_in_the_configuration_files_is_declared(path):
     [(nodes, content)] = yaml.safe_load(path.read_text()).items()
     assert nodes == "/**"  # any namespace
     Config.from_mapping(content["ros__parameters"])
+
+
+# Lists: what ROS tools send for them is not always what was declared.
+
+BOX = "limits.workspace_min"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([0, -1, 0], (0.0, -1.0, 0.0)),
+        ([0.25, -0.5, 0.0], (0.25, -0.5, 0.0)),
+        ("[0, -0.5, 1e-1]", (0.0, -0.5, 0.1)),  # `ros2 param set` sends numbers of two types as text
+    ],
+)
+def test_a_list_of_numbers_counts_at_the_start_and_live_alike(make, value, expected):
+    node, live = make()
+    assert set_one(node, BOX, value).successful
+    assert live.config.limits.workspace_min == expected
+    assert node.get_parameter(BOX).type_ == Parameter.Type.DOUBLE_ARRAY
+    if not isinstance(value, str):
+        _, started = make(**{BOX.replace(".", "__"): value})
+        assert started.config.limits.workspace_min == expected
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text"),
+    [
+        (Parameter(BOX, value=[]), r"workspace_min: \[\] has not the three numbers x, y, z"),
+        (Parameter(BOX, Parameter.Type.STRING_ARRAY, []), r"workspace_min: \[\] has not the three numbers"),
+        (Parameter(BOX, value="[]"), r"workspace_min: \[\] has not the three numbers"),
+        (Parameter(BOX, value=[0, 0]), r"workspace_min: \[0.0, 0.0\] has not the three numbers"),
+        (Parameter(BOX, value=[0, 0, 0, 0]), "has not the three numbers"),
+        (Parameter(BOX, value=[0.0, float("nan"), 0.0]), "nan is not finite; give a number in"),
+        (Parameter(BOX, value=[0.0, float("-inf"), 0.0]), "-inf is not finite"),
+        (Parameter(BOX, value=[0, 9, 0]), r"9.0 is out of range; give a number in \[-5.0, 5.0\]"),
+        (Parameter(BOX, value=[2, 0, 0]), "workspace_max: x 0.8 is not above"),
+        (Parameter(BOX, value=[True, False, True]), "expected float, got bool True"),
+        (Parameter(BOX, value=["0", "0", "0"]), "expected float, got str '0'"),
+        (Parameter(BOX, value="0, 0, 0"), "expected a list, got '0, 0, 0'"),
+        (Parameter(BOX, value=1), "expected a list, got 1"),
+        (Parameter(BOX, Parameter.Type.NOT_SET), "workspace_min: cannot be unset; give a value"),
+        (Parameter("limits.linear_speed", value=True), "limits.linear_speed: expected float, got bool True"),
+        (Parameter("limits.linear_speed", value="0.1"), "limits.linear_speed: expected float, got str '0.1'"),
+        (Parameter("limits.linear_speed", Parameter.Type.NOT_SET), "limits.linear_speed: cannot be unset"),
+        (Parameter("limits.linear_speed", value=[0.1]), r"limits.linear_speed: expected float, got list \[0.1\]"),
+        (Parameter("debug_image", value="yes"), "debug_image: expected bool, got str 'yes'"),
+        (Parameter("control.execute_steps", value=8.0), "control.execute_steps: expected int, got float 8.0"),
+        (Parameter("instruction", value=5), "instruction: expected str, got int 5"),
+    ],
+    ids=str,
+)
+def test_a_live_value_of_another_type_is_refused_in_our_words(make, parameter, text):
+    node, live = make()
+    before = live.config
+    [result] = node.set_parameters([parameter])
+    assert not result.successful
+    assert re.search(text, result.reason), result.reason
+    assert live.config is before and live.config.limits.workspace_min == tuple(node.get_parameter(BOX).value)
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("config/pruning_*.yaml")), ids=lambda p: p.name)
+def test_ros2_param_load_takes_our_presets(make, path):
+    node, live = make()
+    messages = parameter_dict_from_yaml_file(str(path), use_wildcard=True)
+    results = node.set_parameters([Parameter.from_parameter_msg(message) for message in messages.values()])
+    assert all(result.successful for result in results), results
+    assert f"pruning_{live.config.pruning.preset}.yaml" == path.name
+
+
+@pytest.mark.parametrize("name", ["franka.yaml", "gazebo.yaml", "mujoco.yaml"])
+def test_ros2_param_load_takes_what_is_live_of_a_whole_file(make, name):
+    """It sets one after another; what is not live is refused by its name, unless it is what is in force."""
+    node, live = make()
+    path = Path(__file__).parents[2] / "config" / name
+    for message in parameter_dict_from_yaml_file(str(path), use_wildcard=True).values():
+        parameter = Parameter.from_parameter_msg(message)
+        [result] = node.set_parameters([parameter])
+        if declared.lookup(parameter.name).live:
+            assert result.successful, (parameter.name, result.reason)
+        else:
+            assert f"read-only parameter: {parameter.name}" in result.reason
 
 
 def preset_of(node):

@@ -215,13 +215,21 @@ def test_urdf_has_frankas_names_and_no_meshes():
 
 @pytest.mark.parametrize(
     "before, after",
-    [({}, "egl"), ({"MUJOCO_GL": "osmesa"}, "osmesa"), ({"DISPLAY": ":0"}, None), ({"WAYLAND_DISPLAY": "w"}, None)],
+    [
+        ({}, "egl"),
+        ({"MUJOCO_GL": "osmesa"}, "osmesa"),
+        ({"DISPLAY": ":0"}, "egl"),
+        ({"WAYLAND_DISPLAY": "w"}, "egl"),
+        ({"MUJOCO_GL": "glfw", "DISPLAY": ":0"}, "egl"),
+        ({"MUJOCO_GL": "nonsense"}, "egl"),
+        ({"PYOPENGL_PLATFORM": "glx"}, "egl"),
+    ],
 )
-def test_egl_is_chosen_only_without_a_display_and_a_wish(monkeypatch, before, after):
+def test_rendering_needs_no_display_whatever_the_shell_says(monkeypatch, before, after):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "environ", dict(before))
     runpy.run_path(gl.__file__)
-    assert os.environ.get("MUJOCO_GL") == after
+    assert os.environ["MUJOCO_GL"] == os.environ["PYOPENGL_PLATFORM"] == after
 
 
 # --- Episodes ---

@@ -78,6 +78,7 @@ def plain_attention(monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [{}, {"num_key_value_heads": 1, "num_hidden_layers": 5}])
 def test_the_cost_is_what_pytorch_counts(plain_attention, text):
     checkpoint = random_checkpoint(config_without_pixels(**text), CPU, torch.float32)
@@ -301,6 +302,7 @@ def tiny_result(tmp_path_factory):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_the_path_runs_on_a_cpu_and_says_what_it_is_not(tiny_result):
     assert (tiny_result["scale"], tiny_result["gpu_measurement"]) == ("tiny", False)
     assert tiny_result["sequence"] == {"tokens": LENGTH, "visual": 512, "views": 2}

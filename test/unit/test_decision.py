@@ -52,6 +52,7 @@ def outcomes(rng, b, c, count):
     return [(bool(x < b or x >= b + c), bool(x >= b)) for x in draws]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discordant", [0.02, 0.05, 0.2])
 def test_the_sequential_test_is_hardly_ever_wrong_however_often_it_looks(discordant):
     """At the edge of the margin, where both verdicts are errors, over 2,000 looks: each at most alpha."""

@@ -98,6 +98,7 @@ def same(one, two):
         torch.testing.assert_close(one.memory.salient, two.memory.salient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggressiveness", [0.0, 0.25, 1.0])
 def test_replayed_equals_eager_along_an_episode(checkpoint, eager, aggressiveness):
     """Changing frames, state, history and mode, through the same buffers."""
@@ -117,6 +118,7 @@ def test_replayed_equals_eager_along_an_episode(checkpoint, eager, aggressivenes
     assert recorder.recorded == recorded and recorder.replays == replays + 12, "warm-up had captured all of it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [{"pruning.static.enabled": False}, {"pruning.dynamic.enabled": False}, {"pruning.static.first_pass": "local"}],
@@ -133,6 +135,7 @@ def test_each_level_alone_and_a_first_pass_without_history(checkpoint, eager, ch
     same(*later)
 
 
+@pytest.mark.slow
 def test_a_new_aggressiveness_runs_at_once_and_is_captured_in_the_next_idle_moment(checkpoint, eager):
     recorder = Recorder()
     graph, config = graph_policy(checkpoint, recorder), CONFIG
@@ -149,6 +152,7 @@ def test_a_new_aggressiveness_runs_at_once_and_is_captured_in_the_next_idle_mome
     same(missing, eager.infer(under(request(1, memory=memory), harder)))
 
 
+@pytest.mark.slow
 def test_other_words_and_other_camera_sizes_get_graphs_of_their_own(checkpoint, eager):
     recorder = Recorder()
     graph, config = graph_policy(checkpoint, recorder), CONFIG
@@ -166,6 +170,7 @@ def test_other_words_and_other_camera_sizes_get_graphs_of_their_own(checkpoint, 
     assert (recorder.recorded, recorder.replays) == (recorded, 8), "words of the same number share their graphs"
 
 
+@pytest.mark.slow
 def test_a_preset_is_ready_before_it_is_asked_for(checkpoint, eager, monkeypatch):
     monkeypatch.setattr(policy_module, "PRESET_LEVELS", (0.8,))
     recorder = Recorder()
@@ -180,6 +185,7 @@ def test_a_preset_is_ready_before_it_is_asked_for(checkpoint, eager, monkeypatch
     assert (recorder.recorded, recorder.replays) == (before[0], before[1] + 4)
 
 
+@pytest.mark.slow
 def test_a_memory_outlives_the_next_inferences(checkpoint):
     graph, config = graph_policy(checkpoint, Recorder()), CONFIG
     graph.warm_up(config, passes=1)
@@ -189,6 +195,7 @@ def test_a_memory_outlives_the_next_inferences(checkpoint):
     torch.testing.assert_close(first.memory.salient, before)
 
 
+@pytest.mark.slow
 def test_the_least_recently_used_graphs_go_first(checkpoint, monkeypatch):
     monkeypatch.setattr(engine_module, "MOST_PREFIXES", 2)
     graph, dense = graph_policy(checkpoint, Recorder()), CONFIG.updated({"pruning.aggressiveness": 0.0})
@@ -198,6 +205,7 @@ def test_the_least_recently_used_graphs_go_first(checkpoint, monkeypatch):
     assert [key[1][0][0] for key in graph.engine._prefixes] == [50, 52]
 
 
+@pytest.mark.slow
 def test_a_failed_capture_is_said_once_and_inference_goes_on(checkpoint, eager, caplog):
     recorder = Recorder(fails=1)
     graph, config = graph_policy(checkpoint, recorder), CONFIG

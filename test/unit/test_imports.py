@@ -27,21 +27,26 @@ WALL = {
     "types": (NUMERICS, {"config"}),
     "config": (NUMERICS, set()),
     "rotation": (NUMERICS, set()),
+    "shell_variables": (set(), set()),
+    "parameter_files": ({"yaml"}, {"config"}),
     "observe": (NUMERICS, {"types", "config", "rotation"}),
     "control": (NUMERICS, {"types", "config", "rotation", "observe", "prune.controller"}),
     "prune": (TORCH, {"types", "config"}),
     "model": (TORCH, {"types", "config", "prune"}),
     "infer": (TORCH, {"types", "config", "observe", "prune", "model"}),
-    "sim": (SIM, {"types", "config", "rotation"}),
+    "sim": (SIM, {"types", "config", "rotation", "shell_variables"}),
     "draw": (SIM, {"types", "config"}),
     "learn": (ANYTHING_BUT_ROS, CORE | {"sim", "eval"}),
     "eval": (ANYTHING_BUT_ROS, CORE | {"sim", "learn", "bench.machine"}),
     "bench": (ANYTHING_BUT_ROS, CORE | {"sim", "eval", "demo.nodes"}),
-    "demo": (ANYTHING_BUT_ROS, CORE | {"sim", "eval", "draw", "bench.machine"}),
-    "ros": (EVERYTHING, CORE - {"infer"} | NODE_SIDE | {"sim", "draw", "ros", "msg", "srv"}),
+    "demo": (ANYTHING_BUT_ROS, CORE | {"sim", "eval", "draw", "bench.machine", "shell_variables"}),
+    "ros": (
+        EVERYTHING,
+        CORE - {"infer"} | NODE_SIDE | {"sim", "draw", "ros", "msg", "srv", "shell_variables", "parameter_files"},
+    ),
 }
 # Programs that look at a running graph from outside: they are no part of what runs on a robot.
-ROS_CLIENTS = {"demo.client", "bench.jitter_client"}
+ROS_CLIENTS = {"demo.client", "bench.jitter_client", *(f"bench.faults.{name}" for name in ("robot", "cases", "scene", "node"))}
 # Imports that are allowed inside a function, where they cost nothing to those who do not call it.
 LAZY = {"observe.kinematics": {"mujoco"}, "observe.pixels": {"PIL"}, "model.hub": {"huggingface_hub"}}
 # Stricter than their folder: prune.controller is called from control/, the node's end of the model from ros/. The
@@ -135,7 +140,7 @@ def test_the_command_line_imports_lazily():
         path = ROOT / name
         if path.exists():
             top_level = [module for module, inside in imports(path) if not inside]
-            heavy = [m for m in top_level if not allowed(m, set(), {"cli", "types", "config"})]
+            heavy = [m for m in top_level if not allowed(m, set(), {"cli", "types", "config", "shell_variables"})]
             assert heavy == [], name
 
 

@@ -62,6 +62,7 @@ def some_history(seed=0):
     return History(torch.rand(2, 2, 256, generator=rng), torch.rand(2, 256, generator=rng))
 
 
+@pytest.mark.slow
 def test_dense_forward_equals_the_plain_reference(folder, checkpoint, inputs):
     images, proprio, prompt, layout, x = inputs
     reference = Reference(folder)
@@ -74,6 +75,7 @@ def test_dense_forward_equals_the_plain_reference(folder, checkpoint, inputs):
     torch.testing.assert_close(actions.double(), reference.act(reference.decode(sequence)), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_pruned_forward_equals_dense_with_dropped_tokens_masked(folder, checkpoint, inputs):
     """Removing tokens is the same as forbidding them as keys: the whole pass again, by masks, in float64."""
     *_, layout, x = inputs

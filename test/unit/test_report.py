@@ -1,5 +1,6 @@
 """The demo's report from made-up traces: figures, pictures, video; and processes that are always cleaned up."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -23,6 +24,8 @@ from specprune_ros.demo.nodes import NodeDied, NodeProcesses
 from specprune_ros.demo.trace import EpisodeTrace, Inference, packed, unpacked
 
 PERIOD_NS = 50_000_000
+
+needs_ros = pytest.mark.skipif(not importlib.util.find_spec("rclpy"), reason="starts real nodes")
 
 
 def inference(time_s, mode, kept, total_ms):
@@ -296,6 +299,8 @@ def test_messages_become_tables_with_their_comments():
     ]
 
 
+@pytest.mark.ros
+@needs_ros
 def test_the_demo_runs_over_ros_with_both_nodes_as_processes(tmp_path, monkeypatch, capsys):
     """Random weights pick nothing, but everything between the topics and the report is real."""
     monkeypatch.setattr("specprune_ros.demo.run.EPISODE_TIMEOUT_S", 3.0)
@@ -312,6 +317,8 @@ def test_the_demo_runs_over_ros_with_both_nodes_as_processes(tmp_path, monkeypat
     assert "picked" in capsys.readouterr().out
 
 
+@pytest.mark.ros
+@needs_ros
 def test_a_policy_that_cannot_be_loaded_ends_the_demo_with_the_reason(tmp_path, capsys):
     argv = ["demo", "--episodes", "1", "--report", str(tmp_path), "--set", "policy.checkpoint=/nowhere"]
     assert cli.main(argv) == 1

@@ -70,6 +70,7 @@ class Arm:
         return None
 
 
+@pytest.mark.slow
 def test_an_ordinary_arm_passes():
     rng = np.random.default_rng(0)
     for dead_s, lag_s in ((0.0, 0.0), (0.05, 0.05), (0.1, 0.02), (0.0, 0.15)):

@@ -9,7 +9,8 @@ import pytest
 
 from specprune_ros.cli import main as cli
 from specprune_ros.cli import options
-from specprune_ros.config import Config, ConfigError, lookup
+from specprune_ros.config import Config, ConfigError, lookup, parameters
+from specprune_ros.eval import results
 from specprune_ros.eval.variants import parse_names, variant
 from specprune_ros.types import BadInput
 
@@ -86,6 +87,7 @@ def test_ctrl_c_has_its_own_status(monkeypatch, capsys):
         (["bench", "--engines", "warp"], "'warp' is not one of eager"),
         (["bench", "--aggressiveness", "0.5,much"], "expected numbers"),
         (["evaluate", "--params", "/nowhere.yaml"], "/nowhere.yaml: No such file"),
+        (["evaluate", "--params", "/tmp"], "/tmp: Is a directory"),
     ],
 )
 def test_options_are_checked_before_anything_heavy_starts(argv, text, capsys):
@@ -113,7 +115,7 @@ def test_set_wins_over_the_file(tmp_path):
     assert config.instruction == "pick it, up"
 
 
-@pytest.mark.parametrize("text", ["a: [", "3", "/**: {pruning: 1}"])
+@pytest.mark.parametrize("text", ["a: [", "3", "", "/**: {pruning: 1}", "sim_node: {ros__parameters: {seed: 1}}"])
 def test_a_parameter_file_that_is_none_is_named(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text)
@@ -129,30 +131,55 @@ def test_a_parameter_file_that_is_none_is_named(tmp_path, text):
         ("control.rate", "1e1", 10.0),
         ("pruning.static.similarity", "absolute", "absolute"),
         ("topics.images", "[/a, /b]", ("/a", "/b")),
+        ("topics.images", "['/a', \"/b\"]", ("/a", "/b")),
+        ("limits.workspace_min", "[0.2, -0.5, 0]", (0.2, -0.5, 0.0)),
+        ("limits.workspace_min", "0, -1,1e-1", (0.0, -1.0, 0.1)),
     ],
 )
 def test_values_are_read_as_declared(name, text, value):
     assert options.parse_value(lookup(name), text) == value
 
 
-@pytest.mark.parametrize("name, text", [("pruning.static.enabled", "maybe"), ("pruning.static.k_global", "4.5")])
+@pytest.mark.parametrize(
+    "name, text",
+    [("pruning.static.enabled", "maybe"), ("pruning.static.k_global", "4.5"), ("limits.workspace_min", "[0, left, 1]")],
+)
 def test_values_of_another_type_are_refused(name, text):
     with pytest.raises(ConfigError, match=name):
         options.parse_value(lookup(name), text)
 
 
+@pytest.mark.parametrize("parameter", parameters(), ids=lambda parameter: parameter.name)
+def test_every_parameter_can_be_set_to_its_default(parameter):
+    """Fault 30: no list of numbers could be given."""
+    default = parameter.default
+    for text in {str(default), str(list(default)) if isinstance(default, tuple) else str(default).lower()}:
+        assert parsed("--set", f"{parameter.name}={text}").get(parameter.name) == default
+
+
+def test_a_box_from_the_command_line_is_judged_as_any_other():
+    config = parsed("--set", "limits.workspace_min=[0.3, -0.2, 0.05]", "--set", "limits.workspace_max=0.5,0.2,0.4")
+    assert config.limits.workspace_min == (0.3, -0.2, 0.05) and config.limits.workspace_max == (0.5, 0.2, 0.4)
+    with pytest.raises(ConfigError, match="has not the three numbers"):
+        parsed("--set", "limits.workspace_min=[0.3, -0.2]")
+    with pytest.raises(ConfigError, match="nan is not finite"):
+        parsed("--set", "limits.workspace_min=[0.3, nan, 0]")
+    with pytest.raises(ConfigError, match="has not the three numbers"):
+        parsed("--set", "limits.workspace_min=[]")
+
+
 def test_only_changed_parameters_are_recorded():
-    assert options.changed_parameters(Config()) == {}
-    assert options.changed_parameters(Config().updated({"control.rate": 10.0})) == {"control.rate": 10.0}
+    assert results.changed_parameters(Config()) == {}
+    assert results.changed_parameters(Config().updated({"control.rate": 10.0})) == {"control.rate": 10.0}
 
 
 def test_json_is_replaced_whole_and_reads_back(tmp_path):
     path = tmp_path / "deep" / "result.json"
     document = {"rows": [{"p50_ms": 1.5, "kept": [1, 2]}, {"p50_ms": None}], "empty": {}, "text": "a [ b ]"}
-    options.write_json(path, document)
+    results.write_json(path, document)
     assert json.loads(path.read_text()) == document
     with pytest.raises(ValueError):
-        options.write_json(path, {"speedup": float("nan")})
+        results.write_json(path, {"speedup": float("nan")})
     assert json.loads(path.read_text()) == document
     assert [item.name for item in path.parent.iterdir()] == ["result.json"]
 
