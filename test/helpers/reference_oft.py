@@ -1,4 +1,5 @@
-"""OpenVLA-OFT's dense forward straight from the formulas in openvla_oft.md, in plain float64 torch without a single module.
+"""OpenVLA-OFT's dense forward straight from the formulas in docs/reference/openvla_oft.md, in plain float64 torch
+without a single module.
 
 Independent of specprune_ros.model on purpose: it reads the checkpoint's files by upstream's names and shares no code.
 """
@@ -135,7 +136,8 @@ class Reference:
         return torch.cat([words[:1], visual, *state, words[1:-1], blank, words[-1:]])
 
     def decode(self, x, after=None):
-        """(L, width) -> (L, width) before the final norm. after(layer, probabilities (heads, L, L), allowed) -> allowed."""
+        """(L, width) -> (L, width) before the final norm. after(layer, probabilities (heads, L, L), allowed) ->
+        allowed."""
         heads = self.text["num_attention_heads"]
         groups = self.text.get("num_key_value_heads", heads)
         allowed = torch.ones(len(x), dtype=torch.bool)
@@ -158,7 +160,8 @@ class Reference:
         return x
 
     def act(self, x):
-        """States of the whole sequence -> (steps, 7) normalised actions; reads 7 * steps states from one before the placeholders."""
+        """States of the whole sequence -> (steps, 7) normalised actions; reads 7 * steps states from one before the
+        placeholders."""
         states = rms(x, self.s["language_model.model.norm.weight"], self.eps)[-7 * self.steps - 2 : -2].view(
             self.steps, -1
         )

@@ -37,7 +37,8 @@ def test_instructions_that_cannot_be_used(encoder, text, match):
 
 
 def llama_like():
-    """Llama-2's kind of tokenizer.json in small: spaces become U+2581, one in front, bytes for what is not in the vocabulary."""
+    """Llama-2's kind of tokenizer.json in small: spaces become U+2581, one in front, bytes for what is not in the
+    vocabulary."""
     pieces = [
         "<unk>",
         "<s>",

@@ -119,7 +119,8 @@ def test_a_constant_dimension_stays_finite():
 
 
 def test_un_normalisation_by_hand(tmp_path):
-    """0.5 (a + 1)(q99 - q01 + 1e-8) + q01, and the gripper as predicted (openvla_oft.md, Normalisation)."""
+    """0.5 (a + 1)(q99 - q01 + 1e-8) + q01, and the gripper as predicted (docs/reference/openvla_oft.md,
+    Normalisation)."""
     statistics = read_statistics(write(tmp_path, upstream_statistics()))
     actions = statistics.restore_actions(np.array([[0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 0.25]]))
     np.testing.assert_allclose(actions, [[-0.05, 0.5, -0.7, -0.8 + 0.75 * 1.5, -0.05, -0.05, 0.25]], atol=1e-7)
