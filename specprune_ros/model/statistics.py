@@ -75,7 +75,7 @@ def statistics_table(folder: Path) -> tuple[str, dict[str, Any]]:
     `dataset_statistics.json` replaces `norm_stats` of config.json as a whole.
     """
     path = folder / "dataset_statistics.json"
-    if path.exists():
+    if path.exists() or path.is_symlink():
         return str(path), read_json(path)
     table = read_json(folder / "config.json").get("norm_stats")
     if not isinstance(table, dict) or not table:

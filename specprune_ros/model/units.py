@@ -4,7 +4,7 @@ An action unit is one thing everywhere behind `Policy.infer`: 1 is `action.scale
 `action.scale_rotation` radians) in one control period. Policies differ in the numbers they were trained on:
 
 - normalised: the numbers are action units already, +-1 being full scale (LIBERO, the bundled policy);
-- metres: the numbers are metres and radians in one control period (Bridge, Fractal). They are divided by the two scales,
+- metres: the numbers are metres and radians in one control period (Bridge, Fractal). They are divided by the scales,
   which then say how far a full-scale command goes; the limits on motion apply as always.
 """
 

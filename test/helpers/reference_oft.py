@@ -103,6 +103,7 @@ class Reference:
         config = json.loads((folder / "config.json").read_text())
         self.text = config["text_config"]
         self.eps = self.text.get("rms_norm_eps", 1e-6)
+        self.theta = self.text.get("rope_parameters", self.text).get("rope_theta", 10000.0)
         towers = towers or config["specprune"]["towers"]
         self.towers = [towers[name] for name in config["timm_model_ids"]]
         self.pixels = [((0.5,) * 3,) * 2 if "siglip" in name else IMAGENET for name in config["timm_model_ids"]]
@@ -146,7 +147,7 @@ class Reference:
             h = rms(x, self.s[p + "input_layernorm.weight"], self.eps)
             counts = {"q": heads, "k": groups, "v": groups}
             q, k, v = (split_heads(linear(self.s, p + f"self_attn.{n}_proj", h), counts[n]) for n in "qkv")
-            q, k = rotate(q, range(len(x)), 10000.0), rotate(k, range(len(x)), 10000.0)
+            q, k = (rotate(each, range(len(x)), self.theta) for each in (q, k))
             k, v = (torch.stack([each[head * groups // heads] for head in range(heads)]) for each in (k, v))
             out, probabilities = attend(q, k, v, allowed)
             x = x + linear(self.s, p + "self_attn.o_proj", out)

@@ -70,7 +70,9 @@ def test_quantiles_or_min_and_max(tmp_path):
         ("action", "q99", "high", "could not convert string"),
         ("action", "q01", [9.0] * 7, "q01 and q99 of dimension 0 are 9 and 0.4: the lower end is above"),
         ("action", "mask", [True], "mask is .*expected 7 of true or false"),
-        ("action", "mask", [1] * 7, "mask is .*expected 7 of true or false"),
+        ("action", "mask", [2] * 7, "mask is .*expected 7 of true or false"),
+        ("action", "mask", ["yes"] * 7, "mask is .*expected 7 of true or false"),
+        ("action", "mask", "yes", "mask is .*expected 7 of true or false"),
         ("action", "q01", None, "expected a list of finite numbers"),
         ("proprio", "q99", [], f"{SUITE}.proprio: q99 is"),
     ],
@@ -81,6 +83,40 @@ def test_malformed_statistics_are_named(tmp_path, name, field, value, text):
     with pytest.raises(CheckpointError, match=text) as caught:
         read_statistics(write(tmp_path, table), "", "quantiles", 7, 8)
     assert "dataset_statistics.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("mask", [[1, 1, 1, 1, 1, 1, 0], [1.0, 1, 1, 1, 1, 1, 0.0]])
+def test_a_mask_of_ones_and_zeros_means_the_same(tmp_path, mask):
+    table = copy.deepcopy(upstream_statistics())
+    table[SUITE]["action"]["mask"] = mask
+    assert read_statistics(write(tmp_path, table)).action.mask.tolist() == [True] * 6 + [False]
+
+
+@pytest.mark.parametrize("change", [{"mask": None}, {}])
+def test_without_a_mask_everything_is_normalised_as_upstream_has_it(tmp_path, change):
+    table = copy.deepcopy(upstream_statistics())
+    del table[SUITE]["action"]["mask"]
+    table[SUITE]["action"] |= change
+    assert read_statistics(write(tmp_path, table)).action.mask.all()
+
+
+def test_entries_beside_the_datasets_are_no_datasets(tmp_path):
+    table = {"version": 2, "created": {"by": "me"}, **upstream_statistics()}
+    assert read_statistics(write(tmp_path, table)).key == SUITE
+    with pytest.raises(CheckpointError, match=f"has none for 'x'; set policy.unnorm_key to one of: {SUITE}$"):
+        read_statistics(tmp_path, "x")
+    with pytest.raises(CheckpointError, match="holds no dataset"):
+        read_statistics(write(tmp_path, {}))
+
+
+def test_reach_is_the_largest_usual_translation(tmp_path):
+    table = copy.deepcopy(upstream_statistics())
+    assert read_statistics(write(tmp_path, table)).reach == pytest.approx(0.7)
+    assert read_statistics(write(tmp_path, table), normalisation="min_max").reach == pytest.approx(0.7), "no outliers"
+    del table[SUITE]["action"]["q01"]
+    assert read_statistics(write(tmp_path, table), normalisation="min_max").reach == pytest.approx(1.4)
+    table[SUITE]["action"]["mask"] = [False] * 7
+    assert read_statistics(write(tmp_path, table), normalisation="min_max").reach is None
 
 
 def test_missing_parts_and_wrong_sizes_are_named(tmp_path):
