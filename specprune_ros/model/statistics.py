@@ -96,10 +96,12 @@ def read_statistics(
     entry = table[chosen]
     if not isinstance(entry, Mapping):
         raise CheckpointError(f"{where}: {chosen} holds {entry!r}, expected action and proprio; copy the file again")
-    if proprio_dims or "proprio" in entry:
+    proprio = None
+    if proprio_dims:
         proprio = _named_bounds(entry, "proprio", f"{where}: {chosen}", normalisation, proprio_dims)
-    else:
-        proprio = None
+    elif "proprio" in entry:
+        with suppress(CheckpointError):  # nobody asks for it
+            proprio = _named_bounds(entry, "proprio", where, normalisation, 0)
     action = _named_bounds(entry, "action", f"{where}: {chosen}", normalisation, action_dims)
     return Statistics(chosen, action, proprio, _reach(entry["action"], action))
 

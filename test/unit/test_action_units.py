@@ -1,14 +1,14 @@
-"""Policies in metres and normalised ones: one meaning of action units, and statistics that contradict the parameters."""
+"""Policies in metres and normalised ones: one meaning of action units; statistics that contradict the parameters."""
 
 import json
 import re
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from looks import request
+from properties import given
 from tiny_checkpoints import tiny_config, write_tiny_checkpoint
 
 from specprune_ros.cli import main as cli

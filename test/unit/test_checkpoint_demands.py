@@ -1,4 +1,4 @@
-"""One list of demands: `verify`, `inspect` and the node's loading say the same; what is cheap comes before the weights."""
+"""One list of demands: `verify`, `inspect` and the node's loading say the same; cheap ones come before the weights."""
 
 import json
 import re
@@ -12,13 +12,14 @@ from specprune_ros.cli import main as cli
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.infer.load import load_policy
 from specprune_ros.model.demands import examine
-from specprune_ros.model.stored import Stored
+from specprune_ros.model.stored import INDEX, Stored
 from specprune_ros.types import BadInput
 
 pytestmark = pytest.mark.usefixtures("tiny_towers")
 
 SHARD = "model-00002-of-00003.safetensors"
 SUITE = "libero_spatial_no_noops"
+NORM = "language_model.model.norm.weight"
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +68,10 @@ def words(*vocabulary):
 
 
 def spoil(folder):
-    tensors = load_file(folder / SHARD)
-    tensors["language_model.model.norm.weight"][3] = float("nan")
-    save_file(tensors, folder / SHARD)
+    shard = json.loads((folder / INDEX).read_text())["weight_map"][NORM]
+    tensors = load_file(folder / shard)
+    tensors[NORM][3] = float("nan")
+    save_file(tensors, folder / shard)
 
 
 CASES = {

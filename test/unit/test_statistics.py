@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from properties import given
 from tiny_checkpoints import upstream_statistics
 
 from specprune_ros.model.errors import CheckpointError
@@ -126,6 +126,8 @@ def test_missing_parts_and_wrong_sizes_are_named(tmp_path):
         read_statistics(tmp_path, action_dims=14)
     with pytest.raises(CheckpointError, match="proprio has bounds for 8 dimensions, the model has 7"):
         read_statistics(tmp_path, action_dims=7, proprio_dims=7)
+    table[SUITE]["proprio"] = {"mean": [0.0]}
+    assert read_statistics(write(tmp_path, table), action_dims=7).proprio is None, "nobody asks for it"
     del table[SUITE]["proprio"]
     assert read_statistics(write(tmp_path, table), action_dims=7).proprio is None
     with pytest.raises(CheckpointError, match=f"{SUITE} has no proprio"):
