@@ -183,8 +183,9 @@ class ActionScale:
 
     units: str = param(
         "auto",
-        "Numbers that the policy was trained on: normalised (1 is one action unit), or metres and radians in one control "
-        "period (Bridge, Fractal); auto: as the checkpoint says, else normalised, and refused where its statistics look like metres",
+        "Numbers that the policy was trained on: normalised (1 is one action unit), or metres and radians in one "
+        "control period (Bridge, Fractal); auto: as the checkpoint says, else normalised, and refused where its "
+        "statistics look like metres",
         choices=("auto", "normalised", "metres"),
         live=False,
     )

@@ -31,10 +31,10 @@ def load_policy(config: Config, progress=None) -> Policy:
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) // 2))
     source = checkpoint_folder(settings.checkpoint or BUNDLED)
     for finding in require(source, config):  # before any weight is read
-        if finding.doubt:
-            log.warning("%s: %s", finding.check, finding.doubt)
-        elif finding.check == ACTIONS:
-            log.info("%s: %s", finding.check, finding.detail)
+        if finding.check == ACTIONS:
+            log.info("%s: %s", ACTIONS, finding.detail)
+            if finding.doubt:
+                log.warning("%s: %s", ACTIONS, finding.doubt)
     device = torch.device(_device(settings.device))
     if device.type == "cuda" and (lack := lack_of_memory(needed_bytes(source, settings, device), device)):
         if settings.device == "cuda":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from specprune_ros.config import Config, ConfigError, check_views
 from specprune_ros.model.checkpoint import Opened, open_checkpoint
@@ -41,51 +42,56 @@ class Finding:
     doubt: str = ""
 
 
-@dataclass
-class Candidate:
-    """A checkpoint under examination, and what has been read of it so far."""
-
-    folder: Path
-    config: Config
-    opened: Opened | None = None
-    statistics: Statistics | None = None
-    prompt: PromptEncoder | None = None
-
-
 @dataclass(frozen=True)
 class Seen:
-    """What a demand that is met has to tell."""
+    """What a demand that is met has to tell. value: what was read, for the demands that need it."""
 
     detail: str
     doubt: str = ""
+    value: Any = None
 
 
 def examine(folder: Path, config: Config) -> Iterator[Finding]:
-    """Every demand in turn; a demand that needs what an unmet one would have read is not checked (ok None)."""
-    candidate = Candidate(folder, config)
+    """Every demand in turn; one that needs what an unmet one would have read is not checked (ok None)."""
+    known: dict[str, Any] = {}
     for check, needs, demand in DEMANDS:
-        if any(getattr(candidate, name) is None for name in needs):
-            yield Finding(check, None, f"not checked: needs {' and '.join(NEEDS[name] for name in needs)} in order")
+        if unmet := [name for name in needs if name not in known]:
+            yield Finding(check, None, f"not checked: needs {unmet[0]} in order")
+            continue
+        try:
+            seen = demand(folder, config, *(known[name] for name in needs))
+        except (BadInput, ConfigError) as error:
+            yield _unmet(check, error)
         else:
-            yield finding(check, lambda demand=demand: demand(candidate))
+            known[check] = seen.value
+            yield _met(check, seen)
 
 
 def require(folder: Path, config: Config) -> list[Finding]:
     """The findings when every demand is met; CheckpointError or ConfigError of the first that is not."""
-    candidate, findings = Candidate(folder, config), []
-    for check, _, demand in DEMANDS:
-        seen = demand(candidate)
-        findings.append(Finding(check, True, seen.detail, doubt=seen.doubt))
+    known: dict[str, Any] = {}
+    findings = []
+    for check, needs, demand in DEMANDS:
+        seen = demand(folder, config, *(known[name] for name in needs))
+        known[check] = seen.value
+        findings.append(_met(check, seen))
     return findings
 
 
 def finding(check: str, look: Callable[[], Seen]) -> Finding:
     """Run one check: `look` returns what it saw, or raises."""
     try:
-        seen = look()
+        return _met(check, look())
     except (BadInput, ConfigError) as error:
-        return Finding(check, False, str(error), unfit=isinstance(error, (Unfit, ConfigError)))
+        return _unmet(check, error)
+
+
+def _met(check: str, seen: Seen) -> Finding:
     return Finding(check, True, seen.detail, doubt=seen.doubt)
+
+
+def _unmet(check: str, error: Exception) -> Finding:
+    return Finding(check, False, str(error), unfit=isinstance(error, (Unfit, ConfigError)))
 
 
 def check_dimensions(model: ModelConfig, folder: Path) -> None:
@@ -102,77 +108,81 @@ def check_dimensions(model: ModelConfig, folder: Path) -> None:
         )
 
 
-def _files(candidate: Candidate) -> Seen:
-    listed = read_listing(candidate.folder)
-    candidate.opened = opened = open_checkpoint(candidate.folder, candidate.config.policy)
+def _files(folder: Path, config: Config) -> Seen:
+    listed = read_listing(folder)
+    opened = open_checkpoint(folder, config.policy)
     count = len({opened.stored.entries[piece.stored].file for piece in opened.plan})
     sums = f", {len(listed)} files listed with checksums" if listed else ""
-    return Seen(f"{len(opened.plan)} tensors in {count} files{sums}")
+    return Seen(f"{len(opened.plan)} tensors in {count} files{sums}", value=opened)
 
 
-def _dimensions(candidate: Candidate) -> Seen:
-    model = candidate.opened.config
-    check_dimensions(model, candidate.folder)
+def _dimensions(folder: Path, config: Config, opened: Opened) -> Seen:
+    model = opened.config
+    check_dimensions(model, folder)
     return Seen(f"{model.action_dims} action dimensions, {model.proprio_dims or 'no'} proprio values")
 
 
-def _views(candidate: Candidate) -> Seen:
-    model = candidate.opened.config
-    check_views(candidate.config.topics, model.views)
-    return Seen(f"{model.views} views for {len(candidate.config.topics.images)} topics")
+def _views(folder: Path, config: Config, opened: Opened) -> Seen:
+    check_views(config.topics, opened.config.views)
+    return Seen(f"{opened.config.views} views for {len(config.topics.images)} topics")
 
 
-def _statistics(candidate: Candidate) -> Seen:
+def _statistics(folder: Path, config: Config, opened: Opened) -> Seen:
     """Of the dataset that is used; what is wrong with others is only a doubt."""
-    c, key = candidate.opened.config, candidate.config.policy.unnorm_key
-    where, table = statistics_table(candidate.folder)
+    c = opened.config
 
     def read(name: str) -> Statistics:
-        return read_statistics(candidate.folder, name, c.normalisation, c.action_dims, c.proprio_dims)
+        return read_statistics(folder, name, c.normalisation, c.action_dims, c.proprio_dims)
 
-    candidate.statistics = read(key)
-    others = [name for name in datasets(table) if name != candidate.statistics.key]
-    broken = [f for name in others if not (f := finding(name, lambda name=name: Seen(read(name).key))).ok]
+    chosen = read(config.policy.unnorm_key)
+    others = [name for name in datasets(statistics_table(folder)[1]) if name != chosen.key]
     among = f" of {len(others) + 1} datasets" if others else ""
-    return Seen(
-        f"{candidate.statistics.key}{among}, {c.normalisation}",
-        f"another dataset cannot be used: {broken[0].detail}" if broken else "",
-    )
+    return Seen(f"{chosen.key}{among}, {c.normalisation}", _broken(read, others), chosen)
 
 
-def _tokenizer(candidate: Candidate) -> Seen:
-    candidate.prompt = encoder = PromptEncoder.read(candidate.folder, candidate.opened.config)
+def _broken(read: Callable[[str], Statistics], names: list[str]) -> str:
+    """What is wrong with the first dataset that cannot be used; empty where all can."""
+    for name in names:
+        try:
+            read(name)
+        except BadInput as error:
+            return f"another dataset cannot be used: {error}"
+    return ""
+
+
+def _actions(folder: Path, config: Config, opened: Opened, statistics: Statistics) -> Seen:
+    means = meaning(statistics, config.action, opened.config.action_units, config.control.rate)
+    return Seen(means.text, means.doubt)
+
+
+def _tokenizer(folder: Path, config: Config, opened: Opened) -> Seen:
+    encoder = PromptEncoder.read(folder, opened.config)
     words = encoder.known_instruction()
     prompt = encoder.encode(words)
-    return Seen(f"{words!r} is {len(prompt.ids)} tokens, {prompt.task[1] - prompt.task[0]} of them its words")
+    count = prompt.task[1] - prompt.task[0]
+    return Seen(f"{words!r} is {len(prompt.ids)} tokens, {count} of them its words", value=encoder)
 
 
-def _instruction(candidate: Candidate) -> Seen:
+def _instruction(folder: Path, config: Config, encoder: PromptEncoder) -> Seen:
     """The instruction that the parameters bring along; others come later, and are judged one by one."""
-    instruction = candidate.config.instruction
+    instruction = config.instruction
     if not instruction.strip():
         return Seen("none given; it comes by topic or parameter")
     try:
-        candidate.prompt.encode(instruction)
+        encoder.encode(instruction)
     except BadInput as error:
         raise Unfit(f"the parameter instruction cannot be used: {error}") from error
     return Seen(f"{instruction!r} is understood")
 
 
-def _actions(candidate: Candidate) -> Seen:
-    config = candidate.config
-    means = meaning(candidate.statistics, config.action, candidate.opened.config.action_units, config.control.rate)
-    return Seen(means.text, means.doubt)
-
-
-NEEDS = {"opened": "files and shapes", "statistics": "statistics", "prompt": "tokenizer"}
-"""What of a candidate is read by which demand."""
-DEMANDS: tuple[tuple[str, tuple[str, ...], Callable[[Candidate], Seen]], ...] = (
-    ("files and shapes", (), _files),
-    ("dimensions", ("opened",), _dimensions),
-    ("views", ("opened",), _views),
-    ("statistics", ("opened",), _statistics),
-    (ACTIONS, ("statistics",), _actions),
-    ("tokenizer", ("opened",), _tokenizer),
-    ("instruction", ("prompt",), _instruction),
+FILES, STATISTICS, TOKENIZER = "files and shapes", "statistics", "tokenizer"
+DEMANDS: tuple[tuple[str, tuple[str, ...], Callable[..., Seen]], ...] = (
+    (FILES, (), _files),
+    ("dimensions", (FILES,), _dimensions),
+    ("views", (FILES,), _views),
+    (STATISTICS, (FILES,), _statistics),
+    (ACTIONS, (FILES, STATISTICS), _actions),
+    (TOKENIZER, (FILES,), _tokenizer),
+    ("instruction", (TOKENIZER,), _instruction),
 )
+"""(name, the demands whose values it needs, the demand)."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "hidden_size": 4096,
     "intermediate_size": 11008,
     "num_hidden_layers": 32,
@@ -51,7 +51,7 @@ class DecoderConfig:
     vocab: int
     norm_eps: float
     rope_theta: float
-    positions: int = DEFAULTS["max_position_embeddings"]
+    positions: int = 2048
 
     @property
     def head_dim(self) -> int:

@@ -130,7 +130,8 @@ def _shard_entries(folder: Path) -> dict[str, Entry]:
                 raise CheckpointError(f"{path}: {entry.key} is also in {entries[name].file.name}; keep one of the two")
             entries[name] = entry
     for key, shard in (index or {}).items():
-        if (entry := entries.get(_unwrapped(key))) is None or entry.file.name != shard:
+        found = entries.get(_unwrapped(key))
+        if found is None or found.file.name != shard:
             raise CheckpointError(f"{folder / shard}: has no {key}, which {INDEX} promises; copy both files again")
     return entries
 

@@ -112,8 +112,8 @@ def _pixels(preprocessor: Mapping[str, Any], index: int, name: str) -> dict[str,
     for key in ("means", "stds"):
         rows = preprocessor.get(key) or [fallback[key]] * (index + 1)
         row = rows[index] if isinstance(rows, list) and index < len(rows) else None
-        numbers = isinstance(row, (list, tuple)) and all(type(x) in (int, float) and math.isfinite(x) for x in row)
-        if not numbers or len(row) != 3:
+        three = isinstance(row, (list, tuple)) and len(row) == 3
+        if not three or not all(type(x) in (int, float) and math.isfinite(x) for x in row):
             raise ValueError(
                 f"preprocessor_config.json: {key} has no three numbers for vision tower {index + 1}: {row!r}"
             )
