@@ -77,8 +77,9 @@ class Observation:
 class ActionChunk:
     """What one inference predicts.
 
-    actions: (T, 7) float64 in action units, as the policy predicts them: 1 of translation and rotation is `action.scale_*` in
-    one control period, and values beyond -1..1 are left to `control.limits`, which reports them; gripper 0 (close) .. 1 (open).
+    actions: (T, 7) float64 in action units, as the policy predicts them: 1 of translation and rotation is
+    `action.scale_*` in one control period, and values beyond -1..1 are left to `control.limits`, which reports them;
+    gripper 0 (close) .. 1 (open).
     stamp_ns: the observation's stamp; actions[i] is meant for stamp + i periods.
     """
 
