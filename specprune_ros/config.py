@@ -187,13 +187,29 @@ class Pruning:
 
 @dataclass(frozen=True)
 class ActionScale:
-    """What the policy's numbers mean on this robot."""
+    """What the policy's numbers mean on this robot (`model.units`)."""
 
+    units: str = param(
+        "auto",
+        "Numbers that the policy was trained on: normalised (1 is one action unit), or metres and radians in one "
+        "control period (Bridge, Fractal); auto: as the checkpoint says, else normalised, and refused where its "
+        "statistics look like metres",
+        choices=("auto", "normalised", "metres"),
+        live=False,
+    )
     scale_translation: float = param(
-        0.05, "Translation of one action unit per control period", unit="m", bounds=(1e-4, 0.2), live=False
+        0.05,
+        "Translation of one action unit per control period, the most that one action may ask for",
+        unit="m",
+        bounds=(1e-4, 1.0),
+        live=False,
     )
     scale_rotation: float = param(
-        0.5, "Rotation of one action unit per control period", unit="rad", bounds=(1e-3, 3.2), live=False
+        0.5,
+        "Rotation of one action unit per control period, the most that one action may ask for",
+        unit="rad",
+        bounds=(1e-3, 3.2),
+        live=False,
     )
     frame: str = param(
         "base",
@@ -620,6 +636,15 @@ def rules(config: Config) -> None:
         raise ConfigError(f"robot.finger_joints: {list(fingers)} are not two names; name a single measured joint twice")
     if not config.topics.images:
         raise ConfigError("topics.images: the list is empty; give one image topic per view")
+
+
+def check_views(topics: Topics, views: int) -> None:
+    """ConfigError unless there is one image topic per view of the policy."""
+    if len(topics.images) != views:
+        raise ConfigError(
+            f"topics.images: {len(topics.images)} topics for a policy with {views} views; give one per view, "
+            "in the policy's order"
+        )
 
 
 def parameters() -> tuple[Parameter, ...]:

@@ -19,6 +19,9 @@ NANOSECONDS = 1_000_000_000
 ACTION_DIMS = 7
 """dx, dy, dz, rotation x, y, z (axis-angle), gripper."""
 
+PROPRIO_DIMS = 8
+"""End-effector position x, y, z [m], axis-angle x, y, z [rad], two finger positions [m]."""
+
 
 class BadInput(ValueError):
     """An input that must not reach the policy: the text names the thing, the value and the remedy."""
@@ -76,8 +79,10 @@ class Observation:
 class ActionChunk:
     """What one inference predicts.
 
-    actions: (T, 7) float64 in action units: translation and rotation in [-1, 1] where 1 is `action.scale_*`, gripper
-    0 (close) .. 1 (open); stamp_ns: the observation's stamp; actions[i] is meant for stamp + i periods.
+    actions: (T, 7) float64 in action units, as the policy predicts them: 1 of translation and rotation is
+    `action.scale_*` in one control period, and values beyond -1..1 are left to `control.limits`, which reports them;
+    gripper 0 (close) .. 1 (open).
+    stamp_ns: the observation's stamp; actions[i] is meant for stamp + i periods.
     """
 
     chunk_id: int

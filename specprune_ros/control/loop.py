@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specprune_ros.config import Config, ConfigError
+from specprune_ros.config import Config, check_views
 from specprune_ros.control.drive import Drive, unfit_for_arming
 from specprune_ros.control.executor import ChunkExecutor
 from specprune_ros.control.limits import full_scale
@@ -84,11 +84,7 @@ class ControlLoop:
         """view_count, chunk_steps, proprio_dims: as the policy says (proprio_dims 0: no proprio token); counters: those of
         an earlier loop of the same node, to be counted on."""
         topics = config.topics
-        if len(topics.images) != view_count:
-            raise ConfigError(
-                f"topics.images: {len(topics.images)} topics for a policy with {view_count} views; give one per view, "
-                "in the policy's order"
-            )
+        check_views(topics, view_count)
         self._period_ns = round(NANOSECONDS / config.control.rate)
         self._chunk_steps = chunk_steps
         self._inputs = Inputs(topics.images, state_origin(config), proprio_dims, self._period_ns)

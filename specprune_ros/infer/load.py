@@ -14,6 +14,7 @@ from specprune_ros.config import Policy as PolicySettings
 from specprune_ros.infer.memory import keep_freed_memory
 from specprune_ros.infer.policy import Policy
 from specprune_ros.model.checkpoint import load_checkpoint, open_checkpoint
+from specprune_ros.model.demands import ACTIONS, require
 from specprune_ros.model.hub import checkpoint_folder
 
 log = logging.getLogger(__name__)
@@ -28,11 +29,14 @@ def load_policy(config: Config, progress=None) -> Policy:
     """
     settings = config.policy
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) // 2))
-    source = settings.checkpoint or BUNDLED
+    source = checkpoint_folder(settings.checkpoint or BUNDLED)
+    for finding in require(source, config):  # before any weight is read
+        if finding.check == ACTIONS:
+            log.info("%s: %s", ACTIONS, finding.detail)
+            if finding.doubt:
+                log.warning("%s: %s", ACTIONS, finding.doubt)
     device = torch.device(_device(settings.device))
-    if device.type == "cuda" and (
-        lack := lack_of_memory(needed_bytes(checkpoint_folder(source), settings, device), device)
-    ):
+    if device.type == "cuda" and (lack := lack_of_memory(needed_bytes(source, settings, device), device)):
         if settings.device == "cuda":
             raise ConfigError(f"policy.device: {lack}; free some, or use 'cpu'")
         log.warning("policy.device: %s; running on the CPU", lack)

@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specprune_ros.config import PRESETS, Config, Pruning
+from specprune_ros.config import PRESETS, ActionScale, Config, Pruning
 from specprune_ros.infer.engine import make_engine
 from specprune_ros.infer.passes import Inputs, Outputs, Passes
 from specprune_ros.infer.preprocess import upload
-from specprune_ros.model.checkpoint import Checkpoint, CheckpointError
+from specprune_ros.model.checkpoint import Checkpoint
+from specprune_ros.model.demands import check_dimensions
 from specprune_ros.model.flops import inference_flop
+from specprune_ros.model.units import action_units
 from specprune_ros.model.vla import Plan
 from specprune_ros.prune.budgets import budget, is_dense
 from specprune_ros.prune.layout import Layout
 from specprune_ros.prune.static import Source
 from specprune_ros.types import (
-    ACTION_DIMS,
     STAGES,
     ActionChunk,
     BadInput,
@@ -43,10 +44,7 @@ class Policy:
 
     def __init__(self, checkpoint: Checkpoint, engine: str = "auto"):
         self.checkpoint, self.model, self.config = checkpoint, checkpoint.model, checkpoint.config
-        if self.config.action_dims != ACTION_DIMS:
-            raise CheckpointError(
-                f"{checkpoint.folder}: predicts {self.config.action_dims} action dimensions; this node commands {ACTION_DIMS}"
-            )
+        check_dimensions(self.config, checkpoint.folder)
         parameter = next(self.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.name = checkpoint.name
@@ -91,7 +89,7 @@ class Policy:
         self._expect(inputs, layout, request.pruning)
         uploaded = time.perf_counter()
         outputs, clock = self.engine.run(inputs, layout, plan)
-        actions = self._actions(outputs.actions)
+        actions = self._actions(outputs.actions, config.action)
         bits = outputs.bits.cpu().numpy()
         spent_ms = {**clock.milliseconds(), "total": 1e3 * (time.perf_counter() - began)}
         spent_ms["preprocess"] += 1e3 * (uploaded - began)
@@ -183,10 +181,10 @@ class Policy:
             return normalised.pin_memory().to(self.device, non_blocking=True)
         return normalised.to(self.device)
 
-    def _actions(self, normalised: Tensor) -> np.ndarray:
-        """(1, T, 7) -> (T, 7) float64 action units, within range; the finite check is the executor's."""
+    def _actions(self, normalised: Tensor, scale: ActionScale) -> np.ndarray:
+        """(1, T, 7) -> (T, 7) float64 action units; whether they are finite and in range is the control loop's to judge."""
         actions = self.checkpoint.statistics.restore_actions(normalised[0].float().cpu().numpy())
-        return np.clip(actions, [-1.0] * 6 + [0.0], 1.0)
+        return action_units(actions, scale, self.config.action_units)
 
     def _report(self, request, plan: Plan, inputs: Inputs, outputs: Outputs, bits, spent_ms) -> PruningReport:
         views = bits.reshape(self.view_count, self.config.patches)

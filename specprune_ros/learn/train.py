@@ -255,6 +255,4 @@ def _statistics(table: dict) -> Statistics:
 
 
 def _prompt_encoder(config) -> PromptEncoder:
-    from tokenizers import Tokenizer
-
-    return PromptEncoder(Tokenizer.from_str(tokenizer_json()), config.suffix_token_id)
+    return PromptEncoder.from_json(tokenizer_json(), config.suffix_token_id)

@@ -1,6 +1,8 @@
-"""Reading and writing checkpoints in OpenVLA-OFT's layout (openvla_oft.md, Files in a checkpoint folder).
+"""Reading and writing checkpoints in OpenVLA-OFT's layout (docs/reference/openvla_oft.md, Files in a checkpoint
+folder).
 
-Loading streams: every tensor goes straight from its mapped file to its place on the device, so that the host never holds a second copy.
+Loading streams: every tensor goes straight from its mapped file to its place on the device, so that the host never
+holds a second copy.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from specprune_ros.config import Policy as Settings
-from specprune_ros.model.checksums import CHECKSUMS, verify_checksums, write_checksums
+from specprune_ros.model.checksums import CHECKSUMS, read_listing, verify_checksums, write_checksums
 from specprune_ros.model.config import ModelConfig, model_config
 from specprune_ros.model.errors import CheckpointError
+from specprune_ros.model.files import read_json
 from specprune_ros.model.hub import checkpoint_folder, checkpoint_name
 from specprune_ros.model.names import Piece, never_read, pieces, split
 from specprune_ros.model.prompt import PromptEncoder
 from specprune_ros.model.statistics import Statistics, read_statistics
-from specprune_ros.model.stored import FLOATS, INDEX, PARTS, Stored, read_json
+from specprune_ros.model.stored import FLOATS, INDEX, PARTS, Entry, Stored
 from specprune_ros.model.vla import Vla
 
 __all__ = [
@@ -53,7 +57,8 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint whose every tensor is known and has its place, before any of them is read. model: on the meta device."""
+    """A checkpoint whose every tensor is known and has its place, before any of them is read. model: on the meta
+    device."""
 
     folder: Path
     config: ModelConfig
@@ -71,16 +76,17 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Load everything a policy needs from a folder or hub id; CheckpointError names what is missing or wrong.
 
-    `settings` overrides what the checkpoint says about itself, or supplies what it does not say.
+    `settings` overrides what the checkpoint says about itself, or supplies what it does not say. Weights are read last.
     """
     settings, path = settings or Settings(), checkpoint_folder(folder)
-    verify_checksums(path)
+    read_listing(path)
     opened = open_checkpoint(path, settings)
     config = opened.config
     statistics = read_statistics(
         path, settings.unnorm_key, config.normalisation, config.action_dims, config.proprio_dims
     )
     prompt = PromptEncoder.read(path, config)
+    verify_checksums(path)
     _fill(opened, device, dtype, progress)
     model = opened.model.eval().requires_grad_(False)
     return Checkpoint(model, config, statistics, prompt, path, checkpoint_name(path))
@@ -89,7 +95,7 @@ def load_checkpoint(
 def open_checkpoint(folder: Path, settings: Settings | None = None) -> Opened:
     """Headers only: what the model is, and that every tensor is there in the right shape; CheckpointError otherwise."""
     config_path = folder / "config.json"
-    config, preprocessor = read_json(config_path), read_json(folder / "preprocessor_config.json", required=False)
+    config, preprocessor = read_json(config_path), _preprocessor(folder)
     try:
         model_config(config, preprocessor, settings)  # the kind of model first: a Llama has no action head to look for
         stored = Stored.scan(folder)
@@ -103,6 +109,23 @@ def open_checkpoint(folder: Path, settings: Settings | None = None) -> Opened:
     plan = tuple(pieces(model, sizes))
     _check(stored, plan, sizes)
     return Opened(folder, sizes, stored, model, plan)
+
+
+def _preprocessor(folder: Path) -> dict:
+    """Pixel statistics; transformers 5 keeps them in `processor_config.json`. {} where neither file says anything."""
+    own = read_json(folder / "preprocessor_config.json", required=False)
+    inner = {} if own else read_json(folder / "processor_config.json", required=False).get("image_processor")
+    return own or (inner if isinstance(inner, dict) else {})
+
+
+def check_finite(entry: Entry, name: str, tensor: Tensor) -> None:
+    """CheckpointError unless all values of a tensor that the model reads are finite."""
+    finite = torch.isfinite(tensor)
+    if not finite.all():
+        count = finite.numel() - int(finite.sum())
+        raise CheckpointError(
+            f"{entry.file}: {name} has {count} values that are not finite; the file is damaged or the training diverged"
+        )
 
 
 def save_checkpoint(
@@ -131,7 +154,8 @@ def save_checkpoint(
 
 
 def _check(stored: Stored, plan: tuple[Piece, ...], config: ModelConfig) -> None:
-    """Every tensor of the plan is stored as floats in the planned shape, and nothing else is stored that could matter."""
+    """Every tensor of the plan is stored as floats in the planned shape, and nothing else is stored that could
+    matter."""
     wanted = {piece.stored for piece in plan}
     if missing := sorted(wanted - stored.entries.keys()):
         raise CheckpointError(
@@ -141,14 +165,15 @@ def _check(stored: Stored, plan: tuple[Piece, ...], config: ModelConfig) -> None
     for name in sorted(stored.entries.keys() - wanted):
         if not never_read(name, config) and not name.startswith(off):
             raise CheckpointError(
-                f"{stored.entries[name].file}: {name} has no place in the model that config.json describes; wrong config.json?"
+                f"{stored.entries[name].file}: {name} has no place in the model that config.json describes; wrong "
+                "config.json?"
             )
     for piece in plan:
         entry = stored.entries[piece.stored]
         if entry.dtype not in FLOATS:
             raise CheckpointError(
-                f"{entry.file}: {piece.stored} is {entry.dtype}, expected one of {', '.join(FLOATS)}; quantised checkpoints "
-                "are not supported, give the bf16 one"
+                f"{entry.file}: {piece.stored} is {entry.dtype}, expected one of {', '.join(FLOATS)}; quantised "
+                "checkpoints are not supported, give the bf16 one"
             )
         if entry.shape != piece.shape:
             raise CheckpointError(
@@ -170,6 +195,7 @@ def _fill(opened: Opened, device: str | torch.device, dtype: torch.dtype, progre
     done, total = 0, sum(entries[name].nbytes for name in target)
     for name, tensor in opened.stored.tensors(target):
         target[name].copy_(tensor)
+        check_finite(entries[name], name, target[name])
         del tensor  # before the next one is read
         done += entries[name].nbytes
         if progress:

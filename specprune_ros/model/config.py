@@ -7,29 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from specprune_ros.config import Policy as Settings
+from specprune_ros.model.llama import DecoderConfig, read_decoder
 from specprune_ros.model.towers import TowerConfig, read_towers
-
-LLAMA_DEFAULTS = {
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": None,
-    "vocab_size": 32000,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 10000.0,
-}
-"""transformers' `LlamaConfig()` defaults: `text_config` holds only the differences from them (openvla_oft.md)."""
-
-LLAMA_ONLY = {
-    "model_type": "llama",
-    "hidden_act": "silu",
-    "rope_scaling": None,
-    "rope_parameters": None,
-    "attention_bias": False,
-    "mlp_bias": False,
-}
-"""Settings of a text model that change its arithmetic, and the one value that this decoder computes."""
 
 OFT_DEFAULTS = {
     "views": 2,
@@ -41,31 +20,19 @@ OFT_DEFAULTS = {
     "normalisation": "quantiles",
     "suffix_token_id": 29871,
     "stop_token_id": 2,
+    "action_units": None,
 }
 """What an upstream checkpoint does not say about itself; ours says it under the key `specprune`."""
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """A Llama decoder."""
-
-    width: int
-    mlp: int
-    layers: int
-    heads: int
-    kv_heads: int
-    vocab: int
-    norm_eps: float
-    rope_theta: float
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.heads
+NORMALISATIONS = ("quantiles", "min_max")
+ACTION_UNITS = (None, "normalised", "metres")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The whole model: towers -> projector -> decoder -> chunk_steps x action_dims."""
+    """The whole model: towers -> projector -> decoder -> chunk_steps x action_dims.
+
+    action_units: what the checkpoint says about its actions ("normalised" or "metres"), None where it does not.
+    """
 
     towers: tuple[TowerConfig, ...]
     decoder: DecoderConfig
@@ -78,6 +45,12 @@ class ModelConfig:
     normalisation: str
     suffix_token_id: int | None
     stop_token_id: int
+    action_units: str | None = None
+
+    @property
+    def fixed_tokens(self) -> int:
+        """Length of the sequence without the prompt: visual tokens, proprio token, placeholders and the stop token."""
+        return self.views * self.patches + int(self.proprio_dims > 0) + self.placeholders + 1
 
     @property
     def image_size(self) -> int:
@@ -125,8 +98,11 @@ def model_config(
     """
     if config.get("model_type") != "openvla":
         raise ValueError(f"model_type is {config.get('model_type')!r}; this loader reads 'openvla'")
-    facts = _facts(config.get("specprune", {}), settings or Settings(), parts)
-    return ModelConfig(towers=read_towers(config, preprocessor or {}), decoder=_decoder(config), **facts)
+    section = config.get("specprune") or {}
+    if not isinstance(section, Mapping):
+        raise ValueError(f"specprune is {section!r}; expected an object")
+    facts = _facts(section, settings or Settings(), parts)
+    return ModelConfig(towers=read_towers(config, preprocessor or {}), decoder=read_decoder(config), **facts)
 
 
 def _facts(section: Mapping[str, Any], settings: Settings, parts: PartDims | None) -> dict[str, Any]:
@@ -167,38 +143,22 @@ def _agreed(name: str, said: Mapping[str, Any], stored: int, part: str) -> int:
 
 
 def _check_facts(facts: Mapping[str, Any]) -> None:
-    for name in ("views", "chunk_steps", "action_dims"):
-        if type(facts[name]) is not int or facts[name] < 1:
-            raise ValueError(f"specprune.{name} is {facts[name]!r}; expected a whole number of at least 1")
-    if facts["normalisation"] not in ("quantiles", "min_max"):
-        raise ValueError(f"specprune.normalisation is {facts['normalisation']!r}; expected quantiles or min_max")
-
-
-def _decoder(config: Mapping[str, Any]) -> DecoderConfig:
-    given = config.get("text_config", {})
-    text = {**LLAMA_DEFAULTS, **given}
-    for name, value in LLAMA_ONLY.items():
-        if given.get(name, value) != value:
-            raise ValueError(f"text_config.{name} is {given[name]!r}; this decoder computes only {value!r}")
-    width, heads = text["hidden_size"], text["num_attention_heads"]
-    kv_heads = text["num_key_value_heads"] or heads
-    if width % heads:
-        raise ValueError(f"text_config: hidden_size {width} is not a multiple of num_attention_heads {heads}")
-    if heads % kv_heads:
-        raise ValueError(
-            f"text_config: num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
-        )
-    if (given.get("head_dim") or width // heads) != width // heads:
-        raise ValueError(
-            f"text_config.head_dim is {given['head_dim']}; this decoder has hidden_size / num_attention_heads = {width // heads}"
-        )
-    return DecoderConfig(
-        width=width,
-        mlp=text["intermediate_size"],
-        layers=text["num_hidden_layers"],
-        heads=heads,
-        kv_heads=kv_heads,
-        vocab=text["vocab_size"],
-        norm_eps=text["rms_norm_eps"],
-        rope_theta=text["rope_theta"],
-    )
+    for name, least in (
+        ("views", 1),
+        ("chunk_steps", 1),
+        ("action_dims", 1),
+        ("proprio_dims", 0),
+        ("stop_token_id", 0),
+    ):
+        if type(facts[name]) is not int or facts[name] < least:
+            raise ValueError(f"specprune.{name} is {facts[name]!r}; expected a whole number of at least {least}")
+    suffix = facts["suffix_token_id"]
+    if suffix is not None and (type(suffix) is not int or suffix < 0):
+        raise ValueError(f"specprune.suffix_token_id is {suffix!r}; expected a token id, or null for none")
+    for name in ("center_crop", "jpeg_round_trip"):
+        if type(facts[name]) is not bool:
+            raise ValueError(f"specprune.{name} is {facts[name]!r}; expected true or false")
+    for name, choices in (("normalisation", NORMALISATIONS), ("action_units", ACTION_UNITS)):
+        if facts[name] not in choices:
+            listed = " or ".join(choice for choice in choices if choice)
+            raise ValueError(f"specprune.{name} is {facts[name]!r}; expected {listed}")

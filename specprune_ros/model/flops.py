@@ -1,7 +1,9 @@
-"""Analytic cost of one inference: the list of its matrix products, two FLOP a multiply-add (openvla_oft.md, Cost model).
+"""Analytic cost of one inference: the list of its matrix products, two FLOP a multiply-add
+(docs/reference/openvla_oft.md, Cost model).
 
 The one declaration that `gflop` in reports and the roofline floor of `specprune bench --model` are both summed from.
-Element-wise work is left out: it can be fused into the products. So are the few score rows: they are overhead, not need.
+Element-wise work is left out: it can be fused into the products. So are the few score rows: they are overhead, not
+need.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ def head_products(config: ModelConfig) -> Iterator[Product]:
 
 
 def inference_products(config: ModelConfig, layer_lengths: Sequence[int]) -> tuple[Product, ...]:
-    """What one inference must compute when layer i sees `layer_lengths[i]` tokens: of the last layer only the rows read."""
+    """What one inference must compute when layer i sees `layer_lengths[i]` tokens: of the last layer only the rows
+    read."""
     products = [p for tower in config.towers for p in tower_products(tower, config.views, tower.depth - 1)]
     products += [*projector_products(config), *proprio_products(config)]
     for length in layer_lengths[:-1]:
@@ -94,7 +97,8 @@ def inference_products(config: ModelConfig, layer_lengths: Sequence[int]) -> tup
 
 
 def stock_products(config: ModelConfig, length: int) -> tuple[Product, ...]:
-    """What upstream computes: views one by one, the unused last block of each tower, every row of the last layer, `lm_head`."""
+    """What upstream computes: views one by one, the unused last block of each tower, every row of the last layer,
+    `lm_head`."""
     once = [p for tower in config.towers for p in tower_products(tower, 1, tower.depth)]
     products = [*once * config.views, *projector_products(config), *proprio_products(config)]
     for _ in range(config.decoder.layers):

@@ -11,18 +11,21 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 WANTED = (
     "config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "dataset_statistics.json",
     "tokenizer.json",
     "model*.safetensors",
     "model.safetensors.index.json",
     "*_checkpoint.pt",
+    "*_checkpoint.safetensors",
 )
-"""The files a policy is made of. Code and adapters stay on the hub, and so does SHA256SUMS, which may list files that stay there;
-the hub's client checks what it downloads."""
+"""The files a policy is made of. Code and adapters stay on the hub, and so does SHA256SUMS, which may list files that
+stay there; the hub's client checks what it downloads."""
 
 
 def checkpoint_folder(name: str | Path) -> Path:
-    """`name` as a folder; a hub id `owner/name` is downloaded (or found in the hub's cache). An existing folder wins."""
+    """`name` as a folder; a hub id `owner/name` is downloaded (or found in the hub's cache). An existing folder
+    wins."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -50,6 +53,7 @@ def _download(name: str) -> Path:
     except Exception as error:  # requests, httpx and the hub's own errors, by its version
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise CheckpointError(
-            f"checkpoint {name}: no such folder here, and the download from the hub failed ({reason}); check the id and the "
-            f"network, log in with 'hf auth login' if it is private, or copy it by hand: hf download {name} --local-dir DIR"
+            f"checkpoint {name}: no such folder here, and the download from the hub failed ({reason}); check the id "
+            f"and the network, log in with 'hf auth login' if it is private, or copy it by hand: hf download {name} "
+            "--local-dir DIR"
         ) from error

@@ -1,6 +1,7 @@
 """Upstream's tensor names and ours, in both directions.
 
-Ours differ only in the decoder, whose query/key/value and gate/up projections are fused (openvla_oft.md, Files in a checkpoint folder).
+Ours differ only in the decoder, whose query/key/value and gate/up projections are fused (docs/reference/openvla_oft.md,
+Files in a checkpoint folder).
 """
 
 from __future__ import annotations

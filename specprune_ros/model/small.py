@@ -28,6 +28,7 @@ POLICY_CONFIG = {
         "jpeg_round_trip": False,
         "suffix_token_id": None,
         "stop_token_id": 2,
+        "action_units": "normalised",
         "towers": {
             "specprune_tiny_dinov2": dict(**TOWER, class_token=True, registers=4, layer_scale=True),
             "specprune_tiny_siglip": dict(**TOWER, class_token=False, registers=0, layer_scale=False),
@@ -72,12 +73,21 @@ WORDS = [
 
 def tokenizer_json() -> str:
     """A word-level tokenizer in `tokenizer.json` form, BOS added, as the checkpoint loader expects it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    vocabulary = {word: index for index, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
-    )
-    return json.dumps(json.loads(tokenizer.to_str()), indent=1) + "\n"
+    bos = WORDS.index("<s>")
+    content = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [bos], "tokens": ["<s>"]}},
+        },
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(WORDS)}, "unk_token": "<unk>"},
+    }
+    return json.dumps(content, indent=1) + "\n"

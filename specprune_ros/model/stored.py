@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,16 +15,24 @@ from torch import Tensor
 
 from specprune_ros.model.config import PartDims
 from specprune_ros.model.errors import CheckpointError
+from specprune_ros.model.files import check_arrived, read_json
 
 INDEX = "model.safetensors.index.json"
 PARTS = ("action_head", "proprio_projector")
+PART_SUFFIXES = (".pt", ".safetensors")
+WRAPPERS = ("module.", "_orig_mod.")
+"""What parallel training and torch.compile put in front of every name."""
+NESTED = ("state_dict", "model_state_dict")
+"""Under these names a trainer may keep the tensors of a part file."""
 MERGE = (
     "merge it into its base model first: python vla-scripts/merge_lora_weights_and_save.py --base_checkpoint "
     "openvla/openvla-7b --lora_finetuned_checkpoint_dir DIR (openvla-oft)"
 )
 OTHER_HEADS = {
     "noisy_action_projector": "has a diffusion action head, which denoises over many passes; this loader runs L1 heads",
-    "vision_backbone": "has a FiLM-conditioned vision backbone, whose features depend on the instruction; that is not supported",
+    "vision_backbone": (
+        "has a FiLM-conditioned vision backbone, whose features depend on the instruction; that is not supported"
+    ),
 }
 """Part files that only other kinds of OpenVLA-OFT have -> why those are refused."""
 TORCH_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
@@ -46,22 +52,27 @@ class Entry:
 
 @dataclass(frozen=True)
 class Stored:
-    """All tensors of a folder by upstream's names, those of the part files with `action_head.`, `proprio_projector.` in front."""
+    """All tensors of a folder by upstream's names, those of the part files with `action_head.`, `proprio_projector.` in
+    front."""
 
     folder: Path
     entries: Mapping[str, Entry]
 
     @classmethod
     def scan(cls, folder: Path) -> Stored:
-        """Read every header; CheckpointError names files that are missing, too many, damaged or of another kind of policy."""
+        """Read every header; CheckpointError names files that are missing, too many, damaged or of another kind of
+        policy."""
         _refuse_other_heads(folder)
         entries = _shard_entries(folder)
         for part in PARTS:
             path = _part_file(folder, part)
-            for key, tensor in _load_part(path).items() if path else ():
-                dtype = TORCH_NAMES.get(tensor.dtype, str(tensor.dtype))
-                name = f"{part}.{key.removeprefix('module.')}"
-                entries[name] = Entry(path, key, tuple(tensor.shape), dtype, tensor.nbytes)
+            for entry in _part_entries(path) if path else ():
+                name = f"{part}.{_unwrapped(entry.key)}"
+                if name in entries:
+                    raise CheckpointError(
+                        f"{path}: {entry.key} and {entries[name].key} are both {name}; keep one of them"
+                    )
+                entries[name] = entry
         return cls(folder, entries)
 
     def part_dims(self) -> PartDims:
@@ -80,7 +91,8 @@ class Stored:
         return self.entries[name].shape
 
     def tensors(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """(name, tensor) file by file; each is backed by the mapped file, so let go of it before asking for the next."""
+        """(name, tensor) file by file; each is backed by the mapped file, so let go of it before asking for the
+        next."""
         groups: dict[Path, list[str]] = {}
         for name in names:
             groups.setdefault(self.entries[name].file, []).append(name)
@@ -88,21 +100,6 @@ class Stored:
             with _opened(path) as get:
                 for name in group:
                     yield name, get(self.entries[name].key)
-
-
-def read_json(path: Path, required: bool = True) -> dict[str, Any]:
-    """The object in a JSON file; {} when it is missing and not required."""
-    if not path.exists():
-        if required:
-            raise CheckpointError(f"{path}: missing; is this an OpenVLA-OFT checkpoint folder?")
-        return {}
-    try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}); copy the file again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected an object; copy the file again")
-    return content
 
 
 def _refuse_other_heads(folder: Path) -> None:
@@ -114,23 +111,27 @@ def _refuse_other_heads(folder: Path) -> None:
 
 
 def _shard_entries(folder: Path) -> dict[str, Entry]:
-    shards = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    shards = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith(("adapter_", *PARTS)))
     if not shards:
         raise CheckpointError(f"{folder}: {_why_no_weights(folder)}")
     index = read_json(folder / INDEX, required=False).get("weight_map")
+    if index is not None and not (isinstance(index, dict) and all(isinstance(shard, str) for shard in index.values())):
+        raise CheckpointError(
+            f"{folder / INDEX}: weight_map does not map names to files; copy the file again or remove it"
+        )
     _check_shard_names(folder, {path.name for path in shards}, index)
     entries: dict[str, Entry] = {}
     for path in shards:
         for entry in _headers(path):
             if ".lora_" in entry.key or ".base_layer." in entry.key:
                 raise CheckpointError(f"{path}: {entry.key} belongs to an unmerged LoRA adapter; {MERGE}")
-            if entry.key in entries:
-                raise CheckpointError(
-                    f"{path}: {entry.key} is also in {entries[entry.key].file.name}; keep one of the two"
-                )
-            entries[entry.key] = entry
+            name = _unwrapped(entry.key)
+            if name in entries:
+                raise CheckpointError(f"{path}: {entry.key} is also in {entries[name].file.name}; keep one of the two")
+            entries[name] = entry
     for key, shard in (index or {}).items():
-        if key not in entries or entries[key].file.name != shard:
+        found = entries.get(_unwrapped(key))
+        if found is None or found.file.name != shard:
             raise CheckpointError(f"{folder / shard}: has no {key}, which {INDEX} promises; copy both files again")
     return entries
 
@@ -169,7 +170,11 @@ def _headers(path: Path) -> Iterator[Entry]:
 
 def _part_file(folder: Path, part: str) -> Path | None:
     """`<part>--<step>_checkpoint.pt`, found by substring as upstream does; only the proprio projector may be absent."""
-    paths = sorted(path for path in folder.glob("*.pt") if part in path.name and "checkpoint" in path.name)
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in PART_SUFFIXES and part in path.name and "checkpoint" in path.name
+    )
     if len(paths) == 1:
         return paths[0]
     if not paths and part == "proprio_projector":
@@ -180,11 +185,30 @@ def _part_file(folder: Path, part: str) -> Path | None:
     raise CheckpointError(f"{folder}: expected exactly one {part}--<step>_checkpoint.pt, found {found}")
 
 
+def _part_entries(path: Path) -> list[Entry]:
+    if path.suffix == ".safetensors":
+        return list(_headers(path))
+    return [
+        Entry(path, key, tuple(tensor.shape), TORCH_NAMES.get(tensor.dtype, str(tensor.dtype)), tensor.nbytes)
+        for key, tensor in _load_part(path).items()
+    ]
+
+
+def _unwrapped(key: str) -> str:
+    while key.startswith(WRAPPERS):
+        key = key.partition(".")[2]
+    return key
+
+
 def _load_part(path: Path) -> dict[str, Tensor]:
+    check_arrived(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises many types for damaged or unsafe files
         raise CheckpointError(f"{path}: cannot be read as plain tensors ({error}); copy the file again") from error
+    for name in NESTED:
+        if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
+            state = state[name]
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise CheckpointError(f"{path}: holds something else than named tensors; save the module's state_dict()")
     return dict(state)
@@ -201,6 +225,7 @@ def _opened(path: Path) -> Iterator[Callable[[str], Tensor]]:
 
 @contextmanager
 def _safe(path: Path) -> Iterator[safe_open]:
+    check_arrived(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -6,17 +6,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from specprune_ros.config import Policy as Settings
+from specprune_ros.config import Config
 from specprune_ros.model.checkpoint import Opened, open_checkpoint
 from specprune_ros.model.checksums import CHECKSUMS
 from specprune_ros.model.config import ModelConfig
+from specprune_ros.model.demands import examine
 from specprune_ros.model.hub import checkpoint_name
-from specprune_ros.model.statistics import statistics_table
+from specprune_ros.model.statistics import datasets, statistics_table
 
 
-def describe(folder: Path, settings: Settings | None = None) -> dict[str, Any]:
-    """Everything worth knowing about the checkpoint in `folder`, ready for JSON; CheckpointError when it cannot be used."""
-    opened = open_checkpoint(folder, settings)
+def describe(folder: Path, config: Config) -> dict[str, Any]:
+    """Everything worth knowing about the checkpoint in `folder`, ready for JSON; CheckpointError when it cannot be
+    read.
+
+    demands: what the node asks of it under these parameters, and whether it is met (`model.demands`).
+    """
+    opened = open_checkpoint(folder, config.policy)
     where, table = statistics_table(folder)
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return {
@@ -24,8 +29,12 @@ def describe(folder: Path, settings: Settings | None = None) -> dict[str, Any]:
         "folder": str(folder),
         "architecture": "OpenVLA-OFT: parallel decoding, L1 action head",
         **_model(opened.config),
-        "statistics": {"file": where, "keys": list(table)},
+        "statistics": {"file": where, "keys": datasets(table)},
         **_tensors(opened),
+        "demands": [
+            {"check": found.check, "ok": found.ok, "detail": found.detail, "doubt": found.doubt}
+            for found in examine(folder, config)
+        ],
         "files": [{"name": path.name, "bytes": path.stat().st_size} for path in files],
         "checksums": (folder / CHECKSUMS).exists(),
     }
@@ -49,7 +58,7 @@ def _model(c: ModelConfig) -> dict[str, Any]:
     decoder = dict(width=d.width, layers=d.layers, heads=d.heads, kv_heads=d.kv_heads, mlp=d.mlp, vocabulary=d.vocab)
     return {
         "towers": towers,
-        "decoder": decoder | dict(norm_eps=d.norm_eps, rope_theta=d.rope_theta),
+        "decoder": decoder | dict(norm_eps=d.norm_eps, rope_theta=d.rope_theta, positions=d.positions),
         "views": c.views,
         "image_size": c.image_size,
         "visual_tokens": c.views * c.patches,
@@ -57,6 +66,7 @@ def _model(c: ModelConfig) -> dict[str, Any]:
         "chunk_steps": c.chunk_steps,
         "action_dims": c.action_dims,
         "normalisation": c.normalisation,
+        "action_units": c.action_units,
         "center_crop": c.center_crop,
         "jpeg_round_trip": c.jpeg_round_trip,
     }

@@ -1,4 +1,5 @@
-"""The 7B model's exact shape with random weights, made on the device: for measuring, where no weights need to be downloaded.
+"""The 7B model's exact shape with random weights, made on the device: for measuring, where no weights need to be
+downloaded.
 
 Latency does not depend on the values: token budgets are fixed, so shapes and work are those of the real checkpoint.
 """
@@ -45,12 +46,14 @@ OPENVLA_TINY = {
         }
     },
 }
-"""The same path and the same 605 tokens in a width that a CPU runs in milliseconds: to try the benchmark, not to measure."""
+"""The same path and the same 605 tokens in a width that a CPU runs in milliseconds: to try the benchmark, not to
+measure."""
 
 SCALES = {"full": OPENVLA_7B, "tiny": OPENVLA_TINY}
 
 BEFORE, TASK, AFTER = 9, 20, 5
-"""Llama tokens, BOS apart, before, in and after the instruction: a long LIBERO one, 605 tokens in all (openvla_oft.md)."""
+"""Llama tokens, BOS apart, before, in and after the instruction: a long LIBERO one, 605 tokens in all
+(docs/reference/openvla_oft.md)."""
 
 ACTION_STD = 0.1
 """Actions this small are never clipped, so that two forwards can be compared by them."""
@@ -88,8 +91,8 @@ def random_checkpoint(
 def fill(model: Vla, config: ModelConfig, generator: torch.Generator) -> None:
     """Random values under which activations stay near unit size through any depth.
 
-    Weights have std 1 / sqrt(inputs); those that write into a residual stream of n layers 1 / sqrt(2 n) of that, so that
-    the stream grows by a factor of about 1.4 in all. Norms are the identity.
+    Weights have std 1 / sqrt(inputs); those that write into a residual stream of n layers 1 / sqrt(2 n) of that, so
+    that the stream grows by a factor of about 1.4 in all. Norms are the identity.
     """
     layers = config.decoder.layers
     for name, parameter in model.named_parameters():

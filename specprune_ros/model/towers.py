@@ -16,6 +16,8 @@ KNOWN_TOWERS = {
     "vit_so400m_patch14_siglip_384": SIGLIP_SO400M,
 }
 """timm model ids of the DINOv2 and SigLIP towers in OpenVLA; others can be described under `specprune.towers`."""
+EXACT_GELU = (None, "gelu")
+"""Spellings of the one activation that these towers compute (timm's `gelu` is the exact one)."""
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -51,9 +53,11 @@ def read_towers(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> t
     """The one or two towers of a parsed `config.json`; ValueError names what is wrong."""
     names = _names(config)
     sizes = config.get("image_sizes") or [224] * len(names)
+    if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f"image_sizes is {sizes!r}; expected one side length in pixels per vision tower")
     if len(sizes) < len(names):
         raise ValueError(f"image_sizes has {len(sizes)} entries for {len(names)} vision towers; give one per tower")
-    described = config.get("specprune", {}).get("towers", {})
+    described = (config.get("specprune") or {}).get("towers", {})
     towers = tuple(
         TowerConfig(name=name, image=sizes[index], **_pixels(preprocessor, index, name), **_dims(name, described))
         for index, name in enumerate(names)
@@ -68,13 +72,13 @@ def read_towers(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> t
 
 
 def _names(config: Mapping[str, Any]) -> list[str]:
-    names = config.get("timm_model_ids")
-    count = 2 if config.get("use_fused_vision_backbone", len(names or ()) == 2) else 1
-    if not isinstance(names, list) or len(names) < count:
+    names, fused = config.get("timm_model_ids"), config.get("use_fused_vision_backbone")
+    count = (2 if fused else 1) if fused is not None else len(names or (None,))
+    if not isinstance(names, list) or not 0 < count <= min(len(names), 2):
         raise ValueError(f"timm_model_ids is {names!r}; expected the timm ids of {count} vision towers")
     activations = config.get("timm_override_act_layers") or [None] * count
     for name, activation in zip(names[:count], activations, strict=False):
-        if activation is not None:
+        if activation not in EXACT_GELU:
             raise ValueError(
                 f"vision tower {name!r} has activation {activation!r}; these towers compute only exact GELU"
             )
@@ -82,24 +86,34 @@ def _names(config: Mapping[str, Any]) -> list[str]:
 
 
 def _dims(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
-    dims = described.get(name) or KNOWN_TOWERS.get(name)
+    dims = described.get(name) or _known(name)
     if dims is None:
         raise ValueError(
-            f"unknown vision tower {name!r}; known: {', '.join(KNOWN_TOWERS)}; others can be described in specprune.towers"
+            f"unknown vision tower {name!r}; known: {', '.join(KNOWN_TOWERS)}; others can be described in "
+            "specprune.towers"
         )
     if dims["width"] % dims["heads"]:
         raise ValueError(f"vision tower {name!r}: width {dims['width']} is not a multiple of its {dims['heads']} heads")
     return dims
 
 
+def _known(name: str) -> dict[str, Any] | None:
+    """Sizes by timm id. A repository before it (`hf_hub:timm/`) and a tag behind it (`.webli`) say which weights, not
+    which sizes."""
+    by_architecture = {known.partition(".")[0]: dims for known, dims in KNOWN_TOWERS.items()}
+    return KNOWN_TOWERS.get(name) or by_architecture.get(str(name).rpartition("/")[2].partition(".")[0])
+
+
 def _pixels(preprocessor: Mapping[str, Any], index: int, name: str) -> dict[str, tuple[float, ...]]:
-    """mean and std per channel of one tower; without a preprocessor_config.json those that the tower was trained with."""
+    """mean and std per channel of one tower; without a preprocessor_config.json those that the tower was trained
+    with."""
     fallback = dict(zip(("means", "stds"), HALF if "siglip" in name else IMAGENET, strict=True))
     pixels = {}
     for key in ("means", "stds"):
-        rows = preprocessor.get(key, [fallback[key]] * (index + 1))
+        rows = preprocessor.get(key) or [fallback[key]] * (index + 1)
         row = rows[index] if isinstance(rows, list) and index < len(rows) else None
-        if not isinstance(row, (list, tuple)) or len(row) != 3 or not all(math.isfinite(x) for x in row):
+        three = isinstance(row, (list, tuple)) and len(row) == 3
+        if not three or not all(type(x) in (int, float) and math.isfinite(x) for x in row):
             raise ValueError(
                 f"preprocessor_config.json: {key} has no three numbers for vision tower {index + 1}: {row!r}"
             )

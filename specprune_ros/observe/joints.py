@@ -9,8 +9,7 @@ import numpy as np
 
 from specprune_ros.rotation import to_rotvec_x_positive
 from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
-
-PROPRIO_DIMS = 8
+from specprune_ros.types import PROPRIO_DIMS as PROPRIO_DIMS  # what `proprio` fills
 
 
 class JointBook:

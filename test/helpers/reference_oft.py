@@ -1,4 +1,5 @@
-"""OpenVLA-OFT's dense forward straight from the formulas in openvla_oft.md, in plain float64 torch without a single module.
+"""OpenVLA-OFT's dense forward straight from the formulas in docs/reference/openvla_oft.md, in plain float64 torch
+without a single module.
 
 Independent of specprune_ros.model on purpose: it reads the checkpoint's files by upstream's names and shares no code.
 """
@@ -102,6 +103,7 @@ class Reference:
         config = json.loads((folder / "config.json").read_text())
         self.text = config["text_config"]
         self.eps = self.text.get("rms_norm_eps", 1e-6)
+        self.theta = self.text.get("rope_parameters", self.text).get("rope_theta", 10000.0)
         towers = towers or config["specprune"]["towers"]
         self.towers = [towers[name] for name in config["timm_model_ids"]]
         self.pixels = [((0.5,) * 3,) * 2 if "siglip" in name else IMAGENET for name in config["timm_model_ids"]]
@@ -135,7 +137,8 @@ class Reference:
         return torch.cat([words[:1], visual, *state, words[1:-1], blank, words[-1:]])
 
     def decode(self, x, after=None):
-        """(L, width) -> (L, width) before the final norm. after(layer, probabilities (heads, L, L), allowed) -> allowed."""
+        """(L, width) -> (L, width) before the final norm. after(layer, probabilities (heads, L, L), allowed) ->
+        allowed."""
         heads = self.text["num_attention_heads"]
         groups = self.text.get("num_key_value_heads", heads)
         allowed = torch.ones(len(x), dtype=torch.bool)
@@ -144,7 +147,7 @@ class Reference:
             h = rms(x, self.s[p + "input_layernorm.weight"], self.eps)
             counts = {"q": heads, "k": groups, "v": groups}
             q, k, v = (split_heads(linear(self.s, p + f"self_attn.{n}_proj", h), counts[n]) for n in "qkv")
-            q, k = rotate(q, range(len(x)), 10000.0), rotate(k, range(len(x)), 10000.0)
+            q, k = (rotate(each, range(len(x)), self.theta) for each in (q, k))
             k, v = (torch.stack([each[head * groups // heads] for head in range(heads)]) for each in (k, v))
             out, probabilities = attend(q, k, v, allowed)
             x = x + linear(self.s, p + "self_attn.o_proj", out)
@@ -158,7 +161,8 @@ class Reference:
         return x
 
     def act(self, x):
-        """States of the whole sequence -> (steps, 7) normalised actions; reads 7 * steps states from one before the placeholders."""
+        """States of the whole sequence -> (steps, 7) normalised actions; reads 7 * steps states from one before the
+        placeholders."""
         states = rms(x, self.s["language_model.model.norm.weight"], self.eps)[-7 * self.steps - 2 : -2].view(
             self.steps, -1
         )

@@ -1,6 +1,7 @@
 """Small random checkpoints, for tests and for trying the node without the bundled weights.
 
-`write_tiny_checkpoint` writes what this package saves; `write_upstream_checkpoint` what OpenVLA-OFT's own scripts leave in a folder.
+`write_tiny_checkpoint` writes what this package saves; `write_upstream_checkpoint` what OpenVLA-OFT's own scripts leave
+in a folder.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ TINY_TOWERS = {
     "vit_tiny_reg4_dinov2": dict(width=48, depth=3, heads=3, mlp=96, class_token=True, registers=4, layer_scale=True),
     "vit_tiny_siglip": dict(width=32, depth=4, heads=2, mlp=72, class_token=False, registers=0, layer_scale=False),
 }
-"""Towers of `upstream_config`. Upstream's config.json only names timm models: tests register these in `towers.KNOWN_TOWERS`."""
+"""Towers of `upstream_config`. Upstream's config.json only names timm models: tests register these in
+`towers.KNOWN_TOWERS`."""
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -115,7 +117,8 @@ def write_upstream_checkpoint(
 ) -> Path:
     """Random weights under upstream's names, with what upstream stores and nobody reads; returns the folder.
 
-    Language model and head in bf16, proprio projector in fp32, both part files as parallel training leaves them (`module.`).
+    Language model and head in bf16, proprio projector in fp32, both part files as parallel training leaves them
+    (`module.`).
     """
     folder, config = Path(folder), config or upstream_config()
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +188,8 @@ def _body(towers: tuple[TowerConfig, ...], d: DecoderConfig) -> Shapes:
 
 
 def _tower(t: TowerConfig) -> Shapes:
-    """A timm VisionTransformer's state, final norm included, and SigLIP's attention pool where there is no class token."""
+    """A timm VisionTransformer's state, final norm included, and SigLIP's attention pool where there is no class
+    token."""
     yield "pos_embed", (1, t.grid**2, t.width)
     yield "patch_embed.proj.weight", (t.width, 3, t.patch, t.patch)
     yield "patch_embed.proj.bias", (t.width,)

@@ -27,6 +27,10 @@ def result_of(folder, action, *args):
     return run(action, folder, "--json", path, *args), json.loads(path.read_text())
 
 
+def row(result, check):
+    return next(row for row in result["checks"] if row["check"] == check)
+
+
 def test_inspect_tells_what_it_is_without_reading_a_tensor(folder, monkeypatch, capsys):
     monkeypatch.setattr("specprune_ros.model.stored.Stored.tensors", lambda *_: pytest.fail("inspect reads no tensor"))
     status, result = result_of(folder, "inspect", "--set", "policy.views=1")
@@ -48,10 +52,14 @@ def test_verify_lists_what_it_checked_and_writes_checksums_when_asked(folder, ca
     status, result = result_of(folder, "verify")
     assert status == 0 and result["sound"]
     assert [row["check"] for row in result["checks"]] == [
-        "checksums",
         "files and shapes",
+        "dimensions",
+        "views",
         "statistics",
+        "actions",
         "tokenizer",
+        "instruction",
+        "checksums",
         "values",
         "forward",
     ]
@@ -59,7 +67,7 @@ def test_verify_lists_what_it_checked_and_writes_checksums_when_asked(folder, ca
     assert not (folder / CHECKSUMS).exists() and "sound" in capsys.readouterr().out
     assert run("verify", folder, "--write-checksums") == 0
     assert len((folder / CHECKSUMS).read_text().splitlines()) == len(list(folder.iterdir())) - 1
-    assert result_of(folder, "verify")[1]["checks"][0]["detail"] == "9 files equal SHA256SUMS"
+    assert row(result_of(folder, "verify")[1], "checksums")["detail"] == "9 files equal SHA256SUMS"
 
 
 def spoil(folder, key, value):
@@ -97,15 +105,28 @@ def test_damage_ends_with_status_2_and_names_the_file(folder, capsys):
     assert run("inspect", folder) == 2 and f"{FIRST}: missing" in capsys.readouterr().err
 
 
-def test_every_data_set_is_checked_and_the_choice_is_asked_for(folder):
+def test_one_of_several_datasets_must_be_chosen_and_only_that_one_must_be_in_order(folder, capsys):
     path = folder / "dataset_statistics.json"
     entry = json.loads(path.read_text())["libero_spatial_no_noops"]
-    path.write_text(json.dumps({"goal": entry, "object": entry}))
-    status, result = result_of(folder, "verify")
-    assert status == 0 and "policy.unnorm_key must name one: goal, object" in result["checks"][2]["detail"]
     path.write_text(json.dumps({"goal": entry, "object": {**entry, "action": {}}}))
+    status, result = result_of(folder, "verify", "--write-checksums")
+    assert status == 2 and result["sound"] and not result["accepted"] and (folder / CHECKSUMS).exists()
+    assert row(result, "statistics")["unfit"] and row(result, "actions")["ok"] is None
+    assert "sound, but the node refuses it with these parameters" in capsys.readouterr().out
     status, result = result_of(folder, "verify", "--set", "policy.unnorm_key=goal")
-    assert status == 2 and "object.action: no q01" in result["checks"][2]["detail"]
+    assert status == 0 and result["accepted"] and row(result, "statistics")["ok"]
+    assert "goal of 2 datasets" in row(result, "statistics")["detail"]
+    assert "object.action: no q01" in row(result, "statistics")["doubt"]
+
+
+def test_inspect_says_what_the_node_would_refuse(folder, capsys):
+    status, result = result_of(folder, "inspect", "--set", "policy.views=1")
+    refused = [found for found in result["demands"] if found["ok"] is False]
+    assert status == 0 and [found["check"] for found in refused] == ["views"]
+    assert "2 topics for a policy with 1 views" in " ".join(capsys.readouterr().out.split())
+    status, result = result_of(folder, "inspect")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "runs it with these parameters" in shown and "full scale 0.05 m" in shown
 
 
 def test_large_models_are_not_loaded_whole(folder, monkeypatch):

@@ -169,14 +169,12 @@ CONFIGS = {
     "specprune.views is 'two'": {"specprune": {"views": "two"}},
     "specprune.chunk_steps is 0": {"specprune": {"chunk_steps": 0}},
     "specprune.normalisation is 'log'": {"specprune": {"normalisation": "log"}},
-    "text_config.model_type is 'mistral'; this decoder computes only 'llama'": {
-        "text_config": {"model_type": "mistral"}
-    },
-    "text_config.rope_scaling is {'type': 'linear'}": {"text_config": {"rope_scaling": {"type": "linear"}}},
-    "text_config.attention_bias is True": {"text_config": {"attention_bias": True}},
-    "text_config.head_dim is 96; this decoder has .* = 128": {"text_config": {"head_dim": 96}},
-    "hidden_size 100 is not a multiple of num_attention_heads 32": {"text_config": {"hidden_size": 100}},
-    "num_attention_heads 32 is not a multiple of num_key_value_heads 5": {"text_config": {"num_key_value_heads": 5}},
+    "specprune.action_units is 'inches'; expected normalised or metres": {"specprune": {"action_units": "inches"}},
+    "specprune.center_crop is 'yes'": {"specprune": {"center_crop": "yes"}},
+    "specprune.proprio_dims is -1": {"specprune": {"proprio_dims": -1}},
+    "specprune.suffix_token_id is 'a'": {"specprune": {"suffix_token_id": "a"}},
+    r"specprune is \[\]|specprune is \[1\]": {"specprune": [1]},
+    "image_sizes is 224; expected one side length": {"image_sizes": 224},
 }
 
 
@@ -199,12 +197,63 @@ def test_pixel_statistics_are_checked(preprocessor, text):
         model_config(upstream_config(), preprocessor)
 
 
-def test_text_config_is_llama_defaults_plus_what_it_says():
-    decoder = model_config(
-        {"model_type": "openvla", "timm_model_ids": [SIGLIP], "text_config": {"vocab_size": 32064}}
-    ).decoder
-    assert (decoder.width, decoder.mlp, decoder.layers, decoder.heads, decoder.kv_heads) == (4096, 11008, 32, 32, 32)
-    assert (decoder.vocab, decoder.norm_eps, decoder.rope_theta) == (32064, 1e-6, 10000.0)
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_what_training_puts_in_front_of_names_is_dropped(folder, prefix):
+    bare = {}
+    edit_head(folder, lambda s: bare.update({k.removeprefix("module."): v for k, v in s.items()}) or s)
+    edit_head(folder, lambda _: {"model_state_dict": {prefix + k: v for k, v in bare.items()}})
+    open_checkpoint(folder)
+    edit_head(folder, lambda _: {**bare, **{prefix + k: v for k, v in bare.items()}})
+    with pytest.raises(CheckpointError, match="are both action_head.model"):
+        open_checkpoint(folder)
+
+
+def test_a_part_may_be_safetensors(folder):
+    path = folder / "action_head--latest_checkpoint.pt"
+    save_file(torch.load(path, weights_only=True), path.with_suffix(".safetensors"))
+    with pytest.raises(CheckpointError, match="expected exactly one action_head.*found .*pt, .*safetensors"):
+        open_checkpoint(folder)
+    path.unlink()
+    plan = open_checkpoint(folder).stored.entries["action_head.model.fc1.weight"]
+    assert plan.file.suffix == ".safetensors"
+
+
+def test_names_in_shards_may_be_those_of_a_compiled_model(folder):
+    for path in folder.glob("model-*.safetensors"):
+        save_file({f"_orig_mod.{k}": v for k, v in load_file(path).items()}, path)
+    index = json.loads((folder / INDEX).read_text())
+    index["weight_map"] = {f"_orig_mod.{k}": v for k, v in index["weight_map"].items()}
+    index["metadata"] |= {"total_parameters": 7, "format": "pt"}
+    (folder / INDEX).write_text(json.dumps(index | {"version": 2}))
+    open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("weight_map", [[], "model.safetensors", {"a": 3}])
+def test_an_index_of_another_form_is_named(folder, weight_map):
+    (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(CheckpointError, match=f"{INDEX}: weight_map does not map names to files"):
+        open_checkpoint(folder)
+
+
+def test_pixel_statistics_are_also_found_where_transformers_5_keeps_them(folder):
+    pixels = {"means": [[0.48, 0.45, 0.4], [0.5, 0.45, 0.55]], "stds": [[0.22, 0.2, 0.25], [0.5, 0.4, 0.6]]}
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": pixels, "processor_class": "P"}))
+    towers = open_checkpoint(folder).config.towers
+    assert [tower.mean for tower in towers] == [tuple(row) for row in pixels["means"]]
+    (folder / "preprocessor_config.json").write_text(json.dumps({"means": None, "stds": pixels["stds"][::-1]}))
+    towers = open_checkpoint(folder).config.towers
+    assert towers[0].std == (0.5, 0.4, 0.6) and towers[1].mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "name", [DINO, f"{DINO}.lvd142m", f"hf_hub:timm/{DINO}.lvd142m", f"timm/{DINO}", f"hf-hub:timm/{DINO}.other_tag"]
+)
+def test_a_tower_is_known_by_its_architecture(name):
+    config = {**upstream_config(), "timm_model_ids": [name, SIGLIP], "timm_override_act_layers": ["gelu", None]}
+    assert model_config(config).towers[0].width == TINY_TOWERS[DINO]["width"]
+    del config["use_fused_vision_backbone"]
+    assert model_config(config).fused
+    assert not model_config({**config, "timm_model_ids": [name], "use_fused_vision_backbone": None}).fused
 
 
 def test_a_section_of_ours_must_agree_with_the_tensors(folder):

@@ -92,8 +92,8 @@ print(weights, max(seen) - start)
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads RssAnon of /proc/self/status")
 def test_private_memory_grows_by_the_weights_and_no_more(folder, tmp_path):
-    """200 MB of fp32 weights from bf16 files, measured in a process of its own after every tensor. The files' pages are mapped and
-    can be dropped by the kernel at any time; private memory cannot."""
+    """200 MB of fp32 weights from bf16 files, measured in a process of its own after every tensor. The files' pages are
+    mapped and can be dropped by the kernel at any time; private memory cannot."""
     big = write_upstream_checkpoint(tmp_path, upstream_config(**WIDE))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "helpers")}
     done = subprocess.run([sys.executable, "-c", MEASURE, big, folder], capture_output=True, text=True, env=environment)

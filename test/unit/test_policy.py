@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from asking import under
+from looks import frames, request
 from tiny_checkpoints import write_tiny_checkpoint
 
 from specprune_ros.config import Config, ConfigError
+from specprune_ros.control.limits import Situation, permitted
+from specprune_ros.control.profile import Moving
 from specprune_ros.infer import load
 from specprune_ros.infer.load import load_policy
 from specprune_ros.infer.preprocess import to_compare
-from specprune_ros.types import BadInput, InferenceRequest, Mode, Motion, Observation
-
-INSTRUCTION = "pick up the red cube"
+from specprune_ros.types import BadInput, Mode
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +27,6 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def policy(config):
     return load_policy(config)
-
-
-def frames(seed=0):
-    rng = np.random.default_rng(seed)
-    return tuple(rng.integers(0, 256, (224, 224, 3), dtype=np.uint8) for _ in range(2))
-
-
-def request(images=None, reference=None, mode=Mode.COARSE, memory=None, instruction=INSTRUCTION, proprio=None):
-    proprio = np.zeros(8, np.float32) if proprio is None else proprio
-    observation = Observation(5, images or frames(), proprio, instruction, Motion(0.1, 0.0, 0.0))
-    return InferenceRequest(3, observation, reference, 7, mode, memory)
 
 
 def test_the_first_pass_is_dense_and_the_second_reuses_its_attention(policy, config):
@@ -106,9 +96,19 @@ def test_stages_add_up(policy, config):
     assert all(value >= 0 for value in stages.values()) and parts <= stages["total"]
 
 
-def test_actions_stay_in_range(policy, config):
-    actions = policy.infer(under(request(), config)).chunk.actions
-    assert (np.abs(actions[:, :6]) <= 1).all() and (actions[:, 6] >= 0).all() and (actions[:, 6] <= 1).all()
+def test_actions_beyond_full_scale_reach_the_limit_that_reports_them(config):
+    """The policy cuts nothing off; the gripper's opening, no motion, saturates."""
+    policy = load_policy(config)
+    policy.model.action_head.model.fc2.bias[:] = torch.tensor([3.0, -3.0, 0.0, 0.0, 0.0, 4.0, 5.0])
+    action = policy.infer(under(request(), config)).chunk.actions[0]
+    assert action[0] > 1.5 and action[1] < -1.5 and action[5] > 1.5 and action[6] == 1.0
+    limits = config.updated({"limits.step_translation": 0.2, "limits.linear_speed": 3.0}).limits
+    here = Situation(np.array([0.5, 0.0, 0.4]), np.array([1.0, 0.0, 0.0, 0.0]), Moving(), Moving(), 0.05)
+    motion = permitted(action, config.action, limits, here)
+    assert f"dx {action[0]:.3f} -> 1" in motion.reasons["range"]
+    assert f"dy {action[1]:.3f} -> -1" in motion.reasons["range"]
+    assert "gripper" not in motion.reasons["range"]
+    assert np.abs(motion.displacement.translation_m).max() <= 0.05
 
 
 @pytest.mark.parametrize(

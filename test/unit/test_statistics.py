@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from properties import given
 from tiny_checkpoints import upstream_statistics
 
 from specprune_ros.model.errors import CheckpointError
@@ -70,7 +70,9 @@ def test_quantiles_or_min_and_max(tmp_path):
         ("action", "q99", "high", "could not convert string"),
         ("action", "q01", [9.0] * 7, "q01 and q99 of dimension 0 are 9 and 0.4: the lower end is above"),
         ("action", "mask", [True], "mask is .*expected 7 of true or false"),
-        ("action", "mask", [1] * 7, "mask is .*expected 7 of true or false"),
+        ("action", "mask", [2] * 7, "mask is .*expected 7 of true or false"),
+        ("action", "mask", ["yes"] * 7, "mask is .*expected 7 of true or false"),
+        ("action", "mask", "yes", "mask is .*expected 7 of true or false"),
         ("action", "q01", None, "expected a list of finite numbers"),
         ("proprio", "q99", [], f"{SUITE}.proprio: q99 is"),
     ],
@@ -83,6 +85,40 @@ def test_malformed_statistics_are_named(tmp_path, name, field, value, text):
     assert "dataset_statistics.json" in str(caught.value)
 
 
+@pytest.mark.parametrize("mask", [[1, 1, 1, 1, 1, 1, 0], [1.0, 1, 1, 1, 1, 1, 0.0]])
+def test_a_mask_of_ones_and_zeros_means_the_same(tmp_path, mask):
+    table = copy.deepcopy(upstream_statistics())
+    table[SUITE]["action"]["mask"] = mask
+    assert read_statistics(write(tmp_path, table)).action.mask.tolist() == [True] * 6 + [False]
+
+
+@pytest.mark.parametrize("change", [{"mask": None}, {}])
+def test_without_a_mask_everything_is_normalised_as_upstream_has_it(tmp_path, change):
+    table = copy.deepcopy(upstream_statistics())
+    del table[SUITE]["action"]["mask"]
+    table[SUITE]["action"] |= change
+    assert read_statistics(write(tmp_path, table)).action.mask.all()
+
+
+def test_entries_beside_the_datasets_are_no_datasets(tmp_path):
+    table = {"version": 2, "created": {"by": "me"}, **upstream_statistics()}
+    assert read_statistics(write(tmp_path, table)).key == SUITE
+    with pytest.raises(CheckpointError, match=f"has none for 'x'; set policy.unnorm_key to one of: {SUITE}$"):
+        read_statistics(tmp_path, "x")
+    with pytest.raises(CheckpointError, match="holds no dataset"):
+        read_statistics(write(tmp_path, {}))
+
+
+def test_reach_is_the_largest_usual_translation(tmp_path):
+    table = copy.deepcopy(upstream_statistics())
+    assert read_statistics(write(tmp_path, table)).reach == pytest.approx(0.7)
+    assert read_statistics(write(tmp_path, table), normalisation="min_max").reach == pytest.approx(0.7), "no outliers"
+    del table[SUITE]["action"]["q01"]
+    assert read_statistics(write(tmp_path, table), normalisation="min_max").reach == pytest.approx(1.4)
+    table[SUITE]["action"]["mask"] = [False] * 7
+    assert read_statistics(write(tmp_path, table), normalisation="min_max").reach is None
+
+
 def test_missing_parts_and_wrong_sizes_are_named(tmp_path):
     table = upstream_statistics()
     write(tmp_path, table)
@@ -90,6 +126,8 @@ def test_missing_parts_and_wrong_sizes_are_named(tmp_path):
         read_statistics(tmp_path, action_dims=14)
     with pytest.raises(CheckpointError, match="proprio has bounds for 8 dimensions, the model has 7"):
         read_statistics(tmp_path, action_dims=7, proprio_dims=7)
+    table[SUITE]["proprio"] = {"mean": [0.0]}
+    assert read_statistics(write(tmp_path, table), action_dims=7).proprio is None, "nobody asks for it"
     del table[SUITE]["proprio"]
     assert read_statistics(write(tmp_path, table), action_dims=7).proprio is None
     with pytest.raises(CheckpointError, match=f"{SUITE} has no proprio"):
@@ -119,7 +157,8 @@ def test_a_constant_dimension_stays_finite():
 
 
 def test_un_normalisation_by_hand(tmp_path):
-    """0.5 (a + 1)(q99 - q01 + 1e-8) + q01, and the gripper as predicted (openvla_oft.md, Normalisation)."""
+    """0.5 (a + 1)(q99 - q01 + 1e-8) + q01, and the gripper as predicted (docs/reference/openvla_oft.md,
+    Normalisation)."""
     statistics = read_statistics(write(tmp_path, upstream_statistics()))
     actions = statistics.restore_actions(np.array([[0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 0.25]]))
     np.testing.assert_allclose(actions, [[-0.05, 0.5, -0.7, -0.8 + 0.75 * 1.5, -0.05, -0.05, 0.25]], atol=1e-7)
