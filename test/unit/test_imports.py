@@ -12,7 +12,8 @@ OWN = "specprune_ros"
 
 NUMERICS = {"numpy"}
 TORCH = {"numpy", "torch", "safetensors", "tokenizers", "transformers", "timm", "PIL"}
-SIM = {"numpy", "mujoco", "OpenGL", "PIL"}
+VISION = {"numpy", "cv2"}
+SIM = {"numpy", "mujoco", "OpenGL"}
 ANYTHING_BUT_ROS = None
 EVERYTHING = None
 CORE = {"types", "config", "rotation", "observe", "control", "prune", "model", "infer"}
@@ -22,13 +23,13 @@ WALL = {
     "types": (NUMERICS, set()),
     "config": (NUMERICS, {"types"}),
     "rotation": (NUMERICS, set()),
-    "observe": (NUMERICS, {"types", "config", "rotation"}),
+    "observe": (VISION, {"types", "config", "rotation"}),
     "control": (NUMERICS, {"types", "config", "rotation", "observe", "prune.controller"}),
     "prune": (TORCH, {"types", "config"}),
     "model": (TORCH, {"types", "config", "prune"}),
     "infer": (TORCH, {"types", "config", "observe", "prune", "model"}),
     "sim": (SIM, {"types", "config", "rotation"}),
-    "draw": (SIM, {"types", "config"}),
+    "draw": (VISION, {"types", "config"}),
     "learn": (ANYTHING_BUT_ROS, CORE | {"sim", "eval"}),
     "eval": (ANYTHING_BUT_ROS, CORE | {"sim", "learn", "bench.machine"}),
     "bench": (ANYTHING_BUT_ROS, CORE | {"sim", "eval", "demo.nodes"}),
@@ -38,7 +39,7 @@ WALL = {
 # Programs that look at a running graph from outside: they are no part of what runs on a robot.
 ROS_CLIENTS = {"demo.client", "bench.jitter_client"}
 # Imports that are allowed inside a function, where they cost nothing to those who do not call it.
-LAZY = {"observe.kinematics": {"mujoco"}, "observe.pixels": {"PIL"}, "model.hub": {"huggingface_hub"}}
+LAZY = {"observe.kinematics": {"mujoco"}, "model.hub": {"huggingface_hub"}}
 # prune.controller is called from control/: it must stay free of torch.
 LIGHT = {"prune.controller": (NUMERICS, {"types", "config"})}
 ROS_SUFFIXES = ("_msgs", "_srvs", "_interfaces")
