@@ -92,10 +92,12 @@ class Delivery:
     def rhythm(self) -> Rhythm | None:
         """The sender's interval and what was lost of the last WINDOW_S; None while there is too little to tell."""
         pairs = [(a, b) for a, b in zip(self._arrivals, list(self._arrivals)[1:], strict=False) if b.follows]
-        intervals = sorted(b.stamp_ns - a.stamp_ns for a, b in pairs if b.stamp_ns > a.stamp_ns)
+        intervals = sorted(
+            (b.stamp_ns - a.stamp_ns) // (_counted(a, b) or 1) for a, b in pairs if b.stamp_ns > a.stamp_ns
+        )
         if len(intervals) < FEWEST:
             return None
-        own_ns = intervals[int(FAST_SHARE * len(intervals))]
+        own_ns = max(1, intervals[int(FAST_SHARE * len(intervals))])
         lost = sum(_missing(a, b, own_ns) for a, b in pairs)
         return Rhythm(own_ns / NANOSECONDS, lost, lost + len(pairs))
 
@@ -178,11 +180,19 @@ def other_time(stamp_ns: int, now_ns: int) -> str | None:
     return None
 
 
+def _counted(before: _Arrival, after: _Arrival) -> int | None:
+    """How far the publisher counted from one message to another; None where nobody tells."""
+    if before.sequence is None or after.sequence is None or after.sequence <= before.sequence:
+        return None
+    return after.sequence - before.sequence
+
+
 def _missing(before: _Arrival, after: _Arrival, own_ns: int) -> int:
     """Messages between two that arrived: by the publisher's own count where it is known, else by the stamps."""
-    if before.sequence is not None and after.sequence is not None and after.sequence > before.sequence:
-        return after.sequence - before.sequence - 1
-    return max(0, round((after.stamp_ns - before.stamp_ns) / own_ns) - 1)
+    counted = _counted(before, after)
+    if counted is None:
+        counted = round((after.stamp_ns - before.stamp_ns) / own_ns)
+    return max(0, counted - 1)
 
 
 def _names(publishers: tuple[str, ...]) -> str:

@@ -72,7 +72,10 @@ def test_what_was_overwritten_unread_here_is_no_loss():
 def test_losses_come_with_size_and_remedy():
     stamps, count = with_holes(33, [i % 2 == 0 or i % 10 == 1 for i in range(90)]), None
     large = fed(stamps, counted=count).losses()
-    assert "of the last" in large and "messages of 2.8 MB were lost on the way (the camera sends one every 0.033 s)" in large
+    assert (
+        "of the last" in large
+        and "messages of 2.8 MB were lost on the way (the camera sends one every 0.033 s)" in large
+    )
     assert "FASTRTPS_DEFAULT_PROFILES_FILE" in large and "image_transport: compressed" in large
     small = fed(stamps, counted=count, channel=Channel(TOPIC, ("/camera",), "", 150_000)).losses()
     assert "messages of 0.1 MB" in small.replace("0.2", "0.1") and "check the network" in small
