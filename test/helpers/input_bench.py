@@ -98,3 +98,16 @@ class Bench:
 
     def speed(self):
         return speed(self.loop.motion, self.config.action, self.config.control.rate)
+
+
+def started(**parameters):
+    """All is well: a bench that has seen images and a pose."""
+    bench = Bench(with_proprio=False, **parameters)
+    bench.arm.say_images(START)
+    bench.arm.say_pose(START)
+    assert bench.problem(START) == ""
+    return bench
+
+
+def image(pixels, time_ns=START):
+    return convert.image(pixels, convert.header(time_ns, ""))
