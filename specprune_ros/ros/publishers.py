@@ -44,6 +44,7 @@ class Publishers:
         self._count = -1
         self._offers: tuple[Offer, ...] = ()
         self._asked_s = 0.0
+        self._host: bytes | None = None
         self._seen_alive: set[bytes] = set()
 
     def offers(self) -> tuple[Offer, ...]:
@@ -68,7 +69,7 @@ class Publishers:
 
     def _living(self) -> tuple[Offer, ...]:
         infos = self._node.get_publishers_info_by_topic(self._given)
-        host = _own_host(self._node) if len(infos) > 1 else None
+        host = self._host = self._host or _own_host(self._node)
         living = []
         for info in infos:
             gid = bytes(info.endpoint_gid)

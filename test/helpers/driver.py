@@ -6,6 +6,9 @@ driver.py pose RATE_HZ | joints RATE_HZ | camera RATE_HZ TOPIC WIDTH HEIGHT reli
 import struct
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 import rclpy
 from geometry_msgs.msg import PoseStamped

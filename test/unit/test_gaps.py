@@ -60,7 +60,7 @@ class Rig:
 def answer(request):
     stamp_ns = request.observation.stamp_ns
     chunk = ActionChunk(request.chunk_id, stamp_ns, np.full((8, 7), 0.1), request.mode, "move")
-    return InferenceResult(chunk, report=None, memory=PolicyMemory("seen", "move", stamp_ns))
+    return InferenceResult(request, chunk, report=None, memory=PolicyMemory("seen", "move", stamp_ns))
 
 
 @pytest.mark.parametrize("rate_hz", [5.0, 6.0, 8.0, 30.0])
