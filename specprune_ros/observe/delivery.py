@@ -14,7 +14,7 @@ from specprune_ros.types import NANOSECONDS
 WINDOW_S = 2.0
 """So far back is looked."""
 FEWEST, MOST = 4, 256
-"""Fewer intervals say nothing about a rhythm, so that of a slow stream more than WINDOW_S is kept; more are not kept."""
+"""Fewer intervals say nothing about a rhythm, so of a slow stream more than WINDOW_S is kept; more are not kept."""
 MANY_LOST = 0.1
 """From this share on, losses are worth a word."""
 FAST_SHARE = 0.2
@@ -28,7 +28,8 @@ LARGE_BYTES = 500_000
 
 PROFILE_ADVICE = (
     "such messages are larger than Fast DDS's default shared memory: start the camera with "
-    "FASTRTPS_DEFAULT_PROFILES_FILE set to config/fastdds.xml of specprune_ros, or set topics.image_transport: compressed"
+    "FASTRTPS_DEFAULT_PROFILES_FILE set to config/fastdds.xml of specprune_ros, or set topics.image_transport: "
+    "compressed"
 )
 NETWORK_ADVICE = "check the network between the camera and this machine, or set topics.image_transport: compressed"
 
@@ -135,8 +136,8 @@ class Delivery:
         rhythm = self.rhythm()
         if rhythm and silence_s < SLOW_SHARE * rhythm.interval_s:
             return (
-                f"{self.publisher} sends one every {rhythm.interval_s:.2f} s; set control.observation_timeout above that "
-                "and the time on the way, or make it faster"
+                f"{self.publisher} sends one every {rhythm.interval_s:.2f} s; set control.observation_timeout above "
+                "that and the time on the way, or make it faster"
             )
         heard = f"{self._who_fell_silent()} {silence_s:.2f} s ago"
         losses = self.losses()

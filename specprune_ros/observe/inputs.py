@@ -32,7 +32,7 @@ def state_origin(config: Config) -> str:
 
 
 def view_names(image_topics: tuple[str, ...]) -> tuple[str, ...]:
-    """A short name for each view: what tells its image topic from the others' (third_person, wrist), else view1, view2, ..
+    """A short name for each view: what tells its image topic from the others' (third_person, wrist), else view1, ..
 
     Topics that differ in other ways than in one of their parts, and a single one, are numbered.
     """
@@ -53,15 +53,12 @@ class Inputs:
 
     def __init__(self, image_topics: tuple[str, ...], state_topic: str, proprio_dims: int, period_ns: int):
         """proprio_dims: length of the proprio vector, 0 for a policy without one."""
-        self._names: dict[int | str, str] = {
-            view: f"image of view {view + 1} ({topic})" for view, topic in enumerate(image_topics)
-        }
+        self._topics: dict[int | str, str] = {**dict(enumerate(image_topics)), STATE: state_topic}
         self.view_count = len(image_topics)
-        self._names[STATE] = f"robot state ({state_topic})"
         self._proprio_dims = proprio_dims
         self._period_ns = period_ns
         self.deliveries = {
-            source: Delivery("the robot driver" if source == STATE else "the camera") for source in self._names
+            source: Delivery("the robot driver" if source == STATE else "the camera") for source in self._topics
         }
         """How the messages of each stream get here; whoever receives them tells."""
         self.clear()
@@ -94,7 +91,7 @@ class Inputs:
         before_ns = self._stamp_ns(source)
         if before_ns is None or not clock_jumped_back(before_ns, stamp_ns, self._period_ns):
             return None
-        return f"{self._names[source]}: the stamps went back by {(before_ns - stamp_ns) / NANOSECONDS:.2f} s"
+        return f"{self._name(source)}: the stamps went back by {(before_ns - stamp_ns) / NANOSECONDS:.2f} s"
 
     def set_image(self, view: int, stamp_ns: int, image: np.ndarray) -> None:
         """Keep a checked image if it is newer than the one before."""
@@ -111,7 +108,7 @@ class Inputs:
 
     def refuse(self, source: int | str, error: object) -> None:
         """Remember that the newest message of a view (index) or of the state was bad, until a good one comes."""
-        self._faults[source] = f"{self._names[source]} was refused: {error}"
+        self._faults[source] = f"{self._name(source)} was refused: {error}"
 
     def checked_image(self, view: int, image: np.ndarray) -> np.ndarray:
         """The image, frozen. BadInput unless it is (H, W, 3) uint8 of one of the policy's views."""
@@ -139,14 +136,14 @@ class Inputs:
         """Why there is nothing to act on: the first stream that is bad, missing, too old or from the future."""
         for fault in self._faults.values():
             return fault
-        silences_ns = {source: self._silence_ns(source, now_ns) for source in self._names}
+        silences_ns = {source: self._silence_ns(source, now_ns) for source in self._topics}
         for source, silence_ns in silences_ns.items():
             if reason := self._age_problem(source, silence_ns, now_ns, timeout_s):
                 return reason
         return None
 
     def _age_problem(self, source: int | str, silence_ns: int, now_ns: int, timeout_s: float) -> str | None:
-        name, stamp_ns, delivery = self._names[source], self._stamp_ns(source), self.deliveries[source]
+        name, stamp_ns, delivery = self._name(source), self._stamp_ns(source), self.deliveries[source]
         if stamp_ns is None:
             return f"no {name} yet; {delivery.why_nothing()}"
         if reason := other_time(stamp_ns, now_ns):
@@ -155,11 +152,18 @@ class Inputs:
         if age_s > timeout_s:
             return f"{name} is {age_s:.2f} s old ({limit}); {delivery.why_old(now_ns, timeout_s)}"
         if age_s < -timeout_s:
-            return f"{name} is stamped {-age_s:.2f} s in the future ({limit}); check use_sim_time and that the clocks agree"
+            ahead = f"{name} is stamped {-age_s:.2f} s in the future ({limit})"
+            return f"{ahead}; check use_sim_time and that the clocks agree"
         if silence_ns > timeout_s * NANOSECONDS:
             silence_s = silence_ns / NANOSECONDS
             return f"{name}: nothing new for {silence_s:.2f} s ({limit}); {delivery.why_old(now_ns, timeout_s)}"
         return None
+
+    def _name(self, source: int | str) -> str:
+        """With the full name of the topic, where the middleware has told it."""
+        channel = self.deliveries[source].channel
+        topic = channel.topic if channel else self._topics[source]
+        return f"robot state ({topic})" if source == STATE else f"image of view {int(source) + 1} ({topic})"
 
     def _stamp_ns(self, source: int | str) -> int | None:
         if isinstance(source, int):
@@ -167,7 +171,8 @@ class Inputs:
         return None if self.state is None else self.state.stamp_ns
 
     def _silence_ns(self, source: int | str, now_ns: int) -> int:
-        """Time since the stream's newest stamp was there: its age does not say, where the publisher's clock is ahead of ours."""
+        """Time since the stream's newest stamp was there: its age does not say, where the publisher's clock is ahead of
+        ours."""
         stamp_ns = self._stamp_ns(source)
         stamp_before, since_ns = self._looked_at.get(source, (None, now_ns))
         if stamp_ns is None or stamp_ns != stamp_before:

@@ -60,7 +60,8 @@ class JointBook:
         if apart_s > timeout_s:
             oldest = names[stamps.index(min(stamps))]
             raise BadInput(
-                f"{self._source}: {oldest} is {apart_s:.2f} s older than the other joints; check that its driver publishes"
+                f"{self._source}: {oldest} is {apart_s:.2f} s older than the other joints; check that its driver "
+                "publishes"
             )
         return min(stamps), np.array([position for _, position in found])
 
@@ -105,7 +106,8 @@ class _Part:
 
 
 def proprio(measured: EndEffector, fingers_m: Sequence[float]) -> np.ndarray:
-    """(8,) float32: position [m], rotation vector [rad], left finger and minus right finger [m], as the policy was trained."""
+    """(8,) float32: position [m], rotation vector [rad], left finger and minus right finger [m], as the policy was
+    trained."""
     left, right = fingers_m
     turned = to_rotvec_x_positive(measured.quaternion_xyzw)
     return np.concatenate([measured.position_m, turned, [left, -right]]).astype(np.float32)

@@ -51,11 +51,11 @@ class PictureWatch:
         turned = angle_between(self._pose.quaternion_xyzw, measured.quaternion_xyzw)
         if moved <= settings.stuck_translation and turned <= settings.stuck_rotation:
             return
+        stuck_s = (stamp_ns - self._since_ns) / NANOSECONDS
         raise BadInput(
-            f"the picture has been the same to the last bit for {(stamp_ns - self._since_ns) / NANOSECONDS:.2f} s, while "
-            f"the arm moved by {moved:.3f} m and {turned:.2f} rad (limits pictures.stuck_translation "
-            f"{settings.stuck_translation:g} m, pictures.stuck_rotation {settings.stuck_rotation:g} rad); the camera or "
-            "its driver is stuck: start it again"
+            f"the picture has been the same to the last bit for {stuck_s:.2f} s, while the arm moved by {moved:.3f} m "
+            f"and {turned:.2f} rad (limits pictures.stuck_translation {settings.stuck_translation:g} m, "
+            f"pictures.stuck_rotation {settings.stuck_rotation:g} rad); the camera or its driver is stuck: start it again"
         )
 
 

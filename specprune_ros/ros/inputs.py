@@ -116,8 +116,8 @@ class View:
             return ""
         there = ", ".join(f"{topic} ({kind})" for topic, kind in found)
         return (
-            f"nobody publishes {self.stream.topic}; what is there cannot be decoded here: {there}; let the camera publish "
-            "raw or compressed (JPEG, PNG) images"
+            f"nobody publishes {self.stream.topic}; what is there cannot be decoded here: {there}; let the camera "
+            "publish raw or compressed (JPEG, PNG) images"
         )
 
 
@@ -125,7 +125,8 @@ class InputStreams:
     """What the policy needs to know, from the topics of the configuration. Subscribes to nothing else."""
 
     def __init__(self, node: Node, config: Config, with_proprio: bool):
-        """with_proprio: the policy has a proprio token, so the fingers are needed as well. ConfigError as the source's."""
+        """with_proprio: the policy has a proprio token, so the fingers are needed as well. ConfigError: the source
+        cannot work here."""
         self._views = [View(node, config, index) for index in range(len(config.topics.images))]
         fingers = config.robot.finger_joints if with_proprio else ()
         needs_joints = bool(fingers) or config.robot.state_source == "joints"
@@ -164,7 +165,8 @@ class InputStreams:
         return f"there is no time: use_sim_time is true, so it comes from {self._clock.topic}, and {who}"
 
     def feed(self, loop: ControlLoop, now_ns: int) -> None:
-        """Converts what came since the last call and hands it to the loop; what is unusable becomes its reason to hold."""
+        """Converts what came since the last call and hands it to the loop; what is unusable becomes its reason to
+        hold."""
         for view in self._views:
             view.feed(loop, now_ns)
         timeout_s = loop.config.control.observation_timeout

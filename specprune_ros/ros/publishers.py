@@ -1,7 +1,7 @@
 """Who publishes a topic, as discovery knows it; and which of those are no longer there.
 
-A process that was killed cannot say goodbye: discovery forgets it after about 20 s. Fast DDS writes the process into the
-identifier of every publisher, so on this machine its end is seen at once.
+A process that was killed cannot say goodbye: discovery forgets it after about 20 s. Fast DDS writes the process into
+the identifier of every publisher, so on this machine its end is seen at once.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Publishers:
         if len(offers) < 2:
             return None
         hint = "" if all(offer.certain for offer in offers) else f" ({FORGOTTEN})"
-        return f"{len(offers)} publishers on {self.topic}, {named(self.nodes())}, where one is meant; stop the others{hint}"
+        who = named(tuple(offer.node for offer in offers))
+        return f"{len(offers)} publishers on {self.topic}, {who}, where one is meant; stop the others{hint}"
 
     def _living(self) -> tuple[Offer, ...]:
         infos = self._node.get_publishers_info_by_topic(self._given)

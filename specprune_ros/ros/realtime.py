@@ -1,4 +1,5 @@
-"""What a process can do for steady control periods: no garbage collection of what stays, a priority, no paging. Best effort."""
+"""What a process can do for steady control periods: no garbage collection of what stays, a priority, no paging. What
+the system refuses is reported."""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ def prepare(settings: RealTime) -> dict[str, str]:
 
 
 def keep_freed_memory() -> None:
-    """The memory of an image of megabytes comes from memory that was freed before, and not anew from the system: touching
-    new pages costs several times as much as copying the image. Where the C library is not glibc, nothing changes."""
+    """The memory of an image of megabytes comes from memory that was freed before, and not anew from the system:
+    touching new pages costs several times as much as copying the image. Where the C library is not glibc, nothing
+    changes."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "gnu_get_libc_version"):
         libc.mallopt(M_MMAP_THRESHOLD, 64 << 20)
@@ -60,5 +62,6 @@ def _lock() -> str:
         return f"not locked (limit {limit >> 20} MiB); allow it with 'memlock unlimited' in /etc/security/limits.conf"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(MCL_CURRENT | MCL_FUTURE):
-        return f"not locked ({os.strerror(ctypes.get_errno())}); allow it with 'memlock unlimited' in /etc/security/limits.conf"
+        why = os.strerror(ctypes.get_errno())
+        return f"not locked ({why}); allow it with 'memlock unlimited' in /etc/security/limits.conf"
     return "locked"

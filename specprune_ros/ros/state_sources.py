@@ -158,7 +158,8 @@ class PoseSource:
 
 
 class JointsSource:
-    """Forward kinematics of the arm's joints. The first usable description counts: a robot does not change while it moves."""
+    """Forward kinematics of the arm's joints. The first usable description counts; another one is refused, because a
+    robot does not change while it moves."""
 
     def __init__(self, node: Node, config: Config, joints: JointStates, others: Sequence[str]):
         """others: joints that are needed besides those of the arm."""
@@ -297,7 +298,8 @@ def check_available(config: Config) -> None:
 
 
 def state_source(node: Node, config: Config, joints: JointStates | None, others: Sequence[str]) -> StateSource:
-    """The source that `robot.state_source` names; joints: needed for "joints"; others: joints that are needed besides."""
+    """The source that `robot.state_source` names; joints: needed for "joints"; others: joints that are needed
+    besides."""
     match config.robot.state_source:
         case "tf":
             return TransformSource(node, config)

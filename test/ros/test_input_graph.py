@@ -122,7 +122,10 @@ def random(message):
 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
-    [(covered, "the picture is black (mean 0.0 of 255"), (random, "the picture is noise (pixels 4 to 7 apart correlate")],
+    [
+        (covered, "the picture is black (mean 0.0 of 255"),
+        (random, "the picture is noise (pixels 4 to 7 apart correlate"),
+    ],
 )
 def test_a_lens_that_shows_nothing_is_a_reason_to_hold(rig, spoil, reason):
     rig.robot.spoil = {1: spoil}

@@ -1,4 +1,5 @@
-"""Pose and fingers from every source: the same motion from all, whoever publishes which part, and what is said when it is missing."""
+"""Pose and fingers from every source: the same motion from all, whoever publishes which part, and what is said when it
+is missing."""
 
 import importlib
 import itertools

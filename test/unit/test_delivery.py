@@ -151,8 +151,8 @@ def test_inputs_say_it():
     inputs = Inputs((TOPIC,), "/pose", 0, 50 * MS)
     inputs.deliveries[0].channel = Channel(TOPIC)
     assert inputs.problem(REAL, TIMEOUT_S) == (
-        "no image of view 1 (/camera/color) yet; nobody publishes /camera/color; start the camera or correct the name of "
-        "the topic"
+        "no image of view 1 (/camera/color) yet; nobody publishes /camera/color; start the camera or correct the name "
+        "of the topic"
     )
     inputs.set_image(0, REAL, np.zeros((4, 4, 3), np.uint8))
     inputs.set_state(EndEffector(SIMULATED, np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0])), None)

@@ -1,4 +1,4 @@
-"""What a picture must be like for the arm to move by it: covered, dazzled, noisy and stuck cameras, and what is none."""
+"""What a picture must be like for the arm to move by it: covered, dazzled, noisy and stuck cameras, and sound ones."""
 
 import cv2
 import numpy as np
@@ -57,7 +57,9 @@ def test_stripes_and_grids_are_no_noise():
 @pytest.mark.parametrize("level", [0, 3, 10])
 def test_a_covered_lens_is_black_also_with_a_sensors_noise(shape, level):
     for image in (np.full((*shape, 3), level, np.uint8), noisy(level, 2, shape)):
-        with pytest.raises(BadInput, match=r"is black \(mean .*pictures.dark 12.*uncover the lens or turn on the light"):
+        with pytest.raises(
+            BadInput, match=r"is black \(mean .*pictures.dark 12.*uncover the lens or turn on the light"
+        ):
             check_content(image, SETTINGS)
 
 
