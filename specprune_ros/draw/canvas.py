@@ -27,7 +27,7 @@ class Canvas:
         self.pixels[top : top + height, left : left + width] = picture
 
     def text(self, place: tuple[float, float], words: str, colour: Colour, size: int, anchor: str = "lm") -> None:
-        """anchor: what is at `place`: l, m, r (left, middle, right) of the words, t, m (top, middle) of their capitals."""
+        """anchor: what of the words is at `place`: l, m, r (left, middle, right), and t, m (top, middle)."""
         scale = _scale(size)
         x, y = place
         x -= {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]] * text_width(words, size)

@@ -55,7 +55,8 @@ class PictureWatch:
         raise BadInput(
             f"the picture has been the same to the last bit for {stuck_s:.2f} s, while the arm moved by {moved:.3f} m "
             f"and {turned:.2f} rad (limits pictures.stuck_translation {settings.stuck_translation:g} m, "
-            f"pictures.stuck_rotation {settings.stuck_rotation:g} rad); the camera or its driver is stuck: start it again"
+            f"pictures.stuck_rotation {settings.stuck_rotation:g} rad); the camera or its driver is "
+            "stuck: start it again"
         )
 
 

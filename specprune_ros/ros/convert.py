@@ -67,17 +67,29 @@ def rgb(message: Image | CompressedImage, topic: str) -> np.ndarray:
         if isinstance(message, CompressedImage):
             return compressed.from_file(bytes(message.data), message.format)
         layout = message.encoding, message.height, message.width, message.step
-        bridge = cv_bridge()
-        if bridge and message.encoding in BRIDGED:
-            pixels.checked_rows(message.data, *layout)
-            return bridge.imgmsg_to_cv2(message, "rgb8")
+        pixels.checked_rows(message.data, *layout)
+        bridged = _bridged(message)
+        if bridged is not None:
+            return bridged
         return pixels.from_raw(message.data, *layout, bigendian=bool(message.is_bigendian))
     except BadInput as error:
         raise BadInput(f"{topic}: {error}") from None
 
 
-BRIDGED = frozenset(pixels.PACKED) | frozenset(pixels.PAIRS)
-"""What cv_bridge converts; the rest OpenCV does here."""
+BRIDGED = frozenset(pixels.PACKED) | {"yuv422", "yuv422_yuy2"}
+"""What cv_bridge 4.1 converts, in the byte order of this machine; with NumPy 2 it fails on the other one."""
+
+
+def _bridged(message: Image) -> np.ndarray | None:
+    """The image as cv_bridge converts it; None where OpenCV has to."""
+    bridge = cv_bridge()
+    if bridge is None or message.encoding not in BRIDGED or message.is_bigendian:
+        return None
+    try:
+        return bridge.imgmsg_to_cv2(message, "rgb8")
+    except Exception as error:  # whatever it is, the image was found sound before
+        logger.warning("cv_bridge fails on %s, OpenCV converts it: %r", message.encoding, error)
+        return None
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,5 @@
-"""What the policy node sees and shows on a live graph: any number of views, compressed images, TF, presets, debug images,
-diagnostics."""
+"""What the policy node sees and shows on a live graph: any number of views, compressed images, TF, presets, debug
+images, diagnostics."""
 
 import importlib.util
 
