@@ -76,14 +76,18 @@ def rgb(message: Image | CompressedImage, topic: str) -> np.ndarray:
         raise BadInput(f"{topic}: {error}") from None
 
 
-BRIDGED = frozenset(pixels.PACKED) | {"yuv422", "yuv422_yuy2"}
-"""What cv_bridge 4.1 converts, in the byte order of this machine; with NumPy 2 it fails on the other one."""
+BRIDGED = {name: layout.channels * layout.depth for name, layout in pixels.PACKED.items()} | dict.fromkeys(
+    ("yuv422", "yuv422_yuy2"), 2
+)
+"""What cv_bridge converts: encoding -> bytes per pixel."""
 
 
 def _bridged(message: Image) -> np.ndarray | None:
-    """The image as cv_bridge converts it; None where OpenCV has to."""
-    bridge = cv_bridge()
-    if bridge is None or message.encoding not in BRIDGED or message.is_bigendian:
+    """The image as cv_bridge converts it; None where OpenCV has to.
+
+    cv_bridge 3.4 takes a row for a whole number of pixels, and fails on big endian with NumPy 2."""
+    bridge, pixel_bytes = cv_bridge(), BRIDGED.get(message.encoding)
+    if bridge is None or pixel_bytes is None or message.step % pixel_bytes or message.is_bigendian:
         return None
     try:
         return bridge.imgmsg_to_cv2(message, "rgb8")
