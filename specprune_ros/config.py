@@ -374,10 +374,20 @@ class Control:
     blend_steps: int = param(
         2, "Periods over which a new chunk is blended with the rest of the old one", unit="periods", bounds=(0, 64)
     )
-    observation_timeout: float = param(0.3, "Oldest acceptable image or state", unit="s", bounds=(0.01, 10.0))
+    observation_timeout: float = param(
+        0.3,
+        "Oldest acceptable image or state; a longer pause between two of them is a gap, after which plan and memory "
+        "start anew",
+        unit="s",
+        bounds=(0.01, 10.0),
+    )
     chunk_timeout: float = param(
         1.0, "Oldest acceptable chunk, measured from its observation", unit="s", bounds=(0.05, 10.0)
     )
+
+
+IMAGE_ROTATIONS = (0, 90, 180, 270)
+IMAGE_FLIPS = ("none", "horizontal", "vertical")
 
 
 @dataclass(frozen=True)
@@ -393,6 +403,30 @@ class Topics:
         "raw",
         "sensor_msgs/Image on the image topics, or sensor_msgs/CompressedImage (JPEG, PNG) on <topic>/compressed",
         choices=("raw", "compressed"),
+        live=False,
+    )
+    image_qos: str = param(
+        "auto",
+        "Reliability of the image subscriptions; auto: reliable where every publisher of the topic offers that",
+        choices=("auto", "best_effort", "reliable"),
+        live=False,
+    )
+    image_rotations: tuple = param(
+        (0, 0),
+        "Clockwise rotation of each view before anything else sees it: 0, 90, 180 or 270 (LIBERO policies: 180)",
+        unit="deg",
+        live=False,
+    )
+    image_flips: tuple = param(
+        ("none", "none"),
+        "Flip of each view, after its rotation: none, horizontal (left becomes right) or vertical (top becomes bottom)",
+        live=False,
+    )
+    image_max_side: int = param(
+        640,
+        "Images with a longer side are halved, by the mean of 2 x 2 pixels, until it fits; 0: never",
+        unit="pixels",
+        bounds=(0, 8192),
         live=False,
     )
     joint_states: str = param(
@@ -434,6 +468,29 @@ class Topics:
         "sensor_msgs/Image with the kept tokens of all views; below it one topic per view, e.g. ~/debug_image/wrist",
         live=False,
     )
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a camera's picture must be like for the arm to move by it."""
+
+    check: bool = param(True, "Hold when a picture is black, white, even, noise or stuck: something is wrong there")
+    dark: float = param(12.0, "A mean brightness below this, without contrast, is black", bounds=(0.0, 255.0))
+    bright: float = param(243.0, "A mean brightness above this, without contrast, is white", bounds=(0.0, 255.0))
+    contrast: float = param(
+        6.0, "A black or white picture has less contrast: standard deviation of brightness", bounds=(0.0, 255.0)
+    )
+    even: float = param(1.0, "A picture with less contrast shows nothing, whatever its colour", bounds=(0.0, 255.0))
+    noise: float = param(
+        0.25, "A picture whose pixels a few apart correlate less is noise; a scene has 0.5 or more", bounds=(0.0, 1.0)
+    )
+    stuck_translation: float = param(
+        0.02,
+        "A camera whose picture has not changed by one bit while the arm moved farther is stuck",
+        unit="m",
+        bounds=(0.0, 1.0),
+    )
+    stuck_rotation: float = param(0.1, "As stuck_translation, for rotation", unit="rad", bounds=(0.0, 3.2))
 
 
 @dataclass(frozen=True)
@@ -551,6 +608,7 @@ class Config:
     realtime: RealTime = field(default_factory=RealTime)
     policy: Policy = field(default_factory=Policy)
     topics: Topics = field(default_factory=Topics)
+    pictures: Pictures = field(default_factory=Pictures)
     robot: Robot = field(default_factory=Robot)
 
     def __post_init__(self) -> None:
@@ -634,8 +692,25 @@ def rules(config: Config) -> None:
     fingers = config.robot.finger_joints
     if len(fingers) != 2:
         raise ConfigError(f"robot.finger_joints: {list(fingers)} are not two names; name a single measured joint twice")
-    if not config.topics.images:
+    _view_rules(config.topics)
+
+
+def _view_rules(topics: Topics) -> None:
+    """What must hold between the lists that have one entry per view."""
+    views = len(topics.images)
+    if not views:
         raise ConfigError("topics.images: the list is empty; give one image topic per view")
+    for name, values, allowed in (
+        ("image_rotations", topics.image_rotations, IMAGE_ROTATIONS),
+        ("image_flips", topics.image_flips, IMAGE_FLIPS),
+    ):
+        for value in values:
+            if value not in allowed:
+                raise ConfigError(f"topics.{name}: {value!r} is not one of {', '.join(map(str, allowed))}")
+        if len(values) != views and set(values) - {allowed[0]}:
+            raise ConfigError(
+                f"topics.{name}: {len(values)} values for {views} image topics; give one per view, in their order"
+            )
 
 
 def check_views(topics: Topics, views: int) -> None:

@@ -20,7 +20,8 @@ from specprune_ros.control.drive import Drive, unfit_for_arming
 from specprune_ros.control.executor import ChunkExecutor
 from specprune_ros.control.limits import full_scale
 from specprune_ros.observe.continuity import CALM_S, Continuity
-from specprune_ros.observe.history import FrameHistory, Images, clock_jumped_back
+from specprune_ros.observe.gaps import clock_jumped_back
+from specprune_ros.observe.history import FrameHistory, Images
 from specprune_ros.observe.inputs import STATE, Inputs, state_origin
 from specprune_ros.observe.motion import MotionEstimator, longest_offset, reference_offset
 from specprune_ros.observe.motion import speed as motion_speed
@@ -98,6 +99,8 @@ class ControlLoop:
         self.counters = counters or Counters()
         self.instruction = config.instruction.strip()
         self.drive = Drive(self._period_ns)
+        self.last_reset = ""
+        """Why plan, memory or measured motion were dropped the last time, for people to read."""
         self._forget_all()
 
     # Observations: callbacks only store.
@@ -105,17 +108,19 @@ class ControlLoop:
     def set_image(self, view: int, stamp_ns: int, image: np.ndarray) -> None:
         """Newest image of a view (index from 0). BadInput when unusable, which holds the arm until a good one comes."""
         try:
-            self._inputs.check_image(view, image)
+            image = self._inputs.checked_image(view, image)
         except BadInput as error:
             if 0 <= view < self._inputs.view_count:
                 self.refuse_image(view, error)
             raise
-        if self._inputs.image_jumps_back(view, stamp_ns):
-            self.reset()
+        if reason := self._inputs.jumped_back(view, stamp_ns):
+            self.reset(reason)
         self._inputs.set_image(view, stamp_ns, image)
         frame_ns = self._inputs.frame_ns
-        if frame_ns is not None and self._history.push(frame_ns, self._inputs.images):
-            self._reset_derived()
+        if frame_ns is None:
+            return
+        if reason := self._history.push(frame_ns, self._inputs.images, self.config.control.observation_timeout):
+            self._reset_derived(f"images: {reason}")
 
     def set_frame(self, stamp_ns: int, images: Images) -> None:
         """All views at once, taken at the same time."""
@@ -127,14 +132,15 @@ class ControlLoop:
     def set_state(self, state: EndEffector, proprio: np.ndarray | None) -> None:
         """Newest measured state. BadInput when unusable, which holds the arm until a good one comes."""
         try:
-            self._inputs.check_state(state, proprio)
+            state, proprio = self._inputs.checked_state(state, proprio)
             self._continuity.check(state, self.drive.reach(self.config), settle=not self.drive.armed)
         except BadInput as error:
             self.refuse_state(error)
             raise
-        if self._inputs.state_jumps_back(state.stamp_ns):
-            self.reset()
-        self._motion.push(state)
+        if reason := self._inputs.jumped_back(STATE, state.stamp_ns):
+            self.reset(reason)
+        if reason := self._motion.push(state, self.config.control.observation_timeout):
+            self.last_reset = f"robot state, measured motion only: {reason}"
         self._inputs.set_state(state, proprio)
 
     def refuse_image(self, view: int, error: BadInput) -> None:
@@ -152,7 +158,7 @@ class ControlLoop:
         text = text.strip()
         if text != self.instruction:
             self.instruction = text
-            self.counters.resets += 1
+            self._note_reset(f"a new instruction: {text!r}")
             self._forget_plan()
 
     def update_config(self, config: Config) -> None:
@@ -187,10 +193,15 @@ class ControlLoop:
             return f"the pose has not been possible for {self._continuity.elsewhere_s():.2f} s: {self._continuity.jump}"
         return self.drive.disagreement(self.measured, self.config)
 
-    def reset(self) -> None:
+    def reset(self, reason: str = "a new beginning was asked for") -> None:
         """A new beginning (new episode, clock jump): only configuration, instruction and counters stay."""
-        self.counters.resets += 1
+        self._note_reset(reason)
         self._forget_all()
+
+    @property
+    def inputs(self) -> Inputs:
+        """What is known of the streams; who receives them adds how they get here (`Inputs.deliveries`)."""
+        return self._inputs
 
     @property
     def measured(self) -> EndEffector | None:
@@ -278,7 +289,7 @@ class ControlLoop:
 
     def _decide(self, now_ns: int) -> Command | Hold:
         if clock_jumped_back(self._tick_ns, now_ns, self._period_ns):
-            self.reset()
+            self.reset(f"the clock went back by {(self._tick_ns - now_ns) / NANOSECONDS:.2f} s")
         self._tick_ns = now_ns
         reason = self.blocked(now_ns)
         if reason:
@@ -356,6 +367,10 @@ class ControlLoop:
 
     # Resets, from small to large.
 
+    def _note_reset(self, reason: str) -> None:
+        self.counters.resets += 1
+        self.last_reset = reason
+
     def _forget_plan(self) -> None:
         """Memory and chunk; an inference under way becomes obsolete but still occupies the policy."""
         self._memory: PolicyMemory | None = None
@@ -366,9 +381,9 @@ class ControlLoop:
         if self._outstanding is not None:
             self._outstanding.obsolete = True
 
-    def _reset_derived(self) -> None:
+    def _reset_derived(self, reason: str) -> None:
         """A gap in the frames: everything that was derived from earlier measurements."""
-        self.counters.resets += 1
+        self._note_reset(reason)
         self._motion.reset()
         self.mode = Mode.FINE
         self._forget_plan()

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image
 
 from specprune_ros.demo import video
 from specprune_ros.demo.trace import EpisodeTrace, Inference
@@ -75,7 +75,8 @@ def write_report(folder: Path, episodes: Sequence[EpisodeTrace], result: Mapping
     plot_tokens(folder / "tokens.png", episodes)
     shown, time_s = video.poster_time(episodes)
     poster = video.frame(shown, time_s, video.title(episodes, shown))
-    Image.fromarray(poster).save(folder / "poster.png", optimize=True)
+    encoded = cv2.imencode(".png", cv2.cvtColor(poster, cv2.COLOR_RGB2BGR))[1]
+    (folder / "poster.png").write_bytes(encoded.tobytes())
     video.write_video(folder / "demo.mp4", video.frames(episodes))
 
 

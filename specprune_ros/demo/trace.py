@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
-from PIL import Image
 
 JPEG_QUALITY = 92
 
@@ -50,10 +49,10 @@ class EpisodeTrace:
 
 def packed(pixels: np.ndarray) -> bytes:
     """(H, W, 3) uint8 RGB as JPEG: a minute of raw pictures would not fit in memory."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
-def unpacked(jpeg: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(jpeg)).convert("RGB")
+def unpacked(jpeg: bytes) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of what `packed` made."""
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

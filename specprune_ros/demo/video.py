@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from specprune_ros.demo.trace import EpisodeTrace, unpacked
+from specprune_ros.draw.canvas import Canvas, text_width
 from specprune_ros.draw.overlay import BACKGROUND, FOREGROUND, MODE_COLOURS, MUTED
 
 WIDTH, HEIGHT, FPS = 1280, 720, 20
@@ -66,23 +67,22 @@ def title(episodes: Sequence[EpisodeTrace], episode: EpisodeTrace) -> str:
 
 def frame(episode: EpisodeTrace, time_s: float, title: str) -> np.ndarray:
     """The dashboard at one moment of an episode: (HEIGHT, WIDTH, 3) uint8 RGB."""
-    canvas = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
-    _top(draw, episode, time_s, title)
+    canvas = Canvas(WIDTH, HEIGHT, BACKGROUND)
+    _top(canvas, episode, time_s, title)
     if jpeg := latest(episode, DEBUG, time_s):
-        canvas.paste(_decoded(jpeg, DEBUG_SIZE), (0, TOP))
+        canvas.paste(_decoded(jpeg, DEBUG_SIZE), 0, TOP)
     else:
-        draw.text((DEBUG_SIZE[0] / 2, TOP + 260), "waiting for the first inference", MUTED, _font(18), anchor="mm")
+        canvas.text((DEBUG_SIZE[0] / 2, TOP + 260), "waiting for the first inference", MUTED, 18, "mm")
     cameras = [name for name in episode.pictures if name != DEBUG]
     for index, name in enumerate(cameras[:2]):
         top = TOP + 28 + index * (CAMERA_SIDE + 26)
         left = DEBUG_SIZE[0] + (WIDTH - DEBUG_SIZE[0] - CAMERA_SIDE) // 2
-        draw.text((left, top - 12), f"{name}, live", MUTED, _font(14), anchor="lm")
+        canvas.text((left, top - 12), f"{name}, live", MUTED, 14)
         if jpeg := latest(episode, name, time_s):
-            canvas.paste(_decoded(jpeg, (CAMERA_SIDE, CAMERA_SIDE)), (left, top))
-    _graph(draw, episode, time_s)
-    _numbers(draw, episode, time_s)
-    return np.asarray(canvas)
+            canvas.paste(_decoded(jpeg, (CAMERA_SIDE, CAMERA_SIDE)), left, top)
+    _graph(canvas, episode, time_s)
+    _numbers(canvas, episode, time_s)
+    return canvas.pixels
 
 
 def latest(episode: EpisodeTrace, stream: str, time_s: float) -> bytes | None:
@@ -98,53 +98,49 @@ def poster_time(episodes: Sequence[EpisodeTrace]) -> tuple[EpisodeTrace, float]:
     return episode, max(0.0, episode.picked_s - 1.2) if episode.success else 0.66 * episode.duration_s
 
 
-def _top(draw: ImageDraw.ImageDraw, episode: EpisodeTrace, time_s: float, title: str) -> None:
-    draw.text((MARGIN, TOP / 2), title, FOREGROUND, _font(22), anchor="lm")
+def _top(canvas: Canvas, episode: EpisodeTrace, time_s: float, title: str) -> None:
+    canvas.text((MARGIN, TOP / 2), title, FOREGROUND, 22)
     picked = episode.picked_s is not None and time_s >= episode.picked_s
     text, colour = ("picked", SUCCESS) if picked else (f"{time_s:.1f} s", MUTED)
-    draw.text((WIDTH - MARGIN, TOP / 2), text, colour, _font(22), anchor="rm")
+    canvas.text((WIDTH - MARGIN, TOP / 2), text, colour, 22, "rm")
 
 
-def _graph(draw: ImageDraw.ImageDraw, episode: EpisodeTrace, time_s: float) -> None:
+def _graph(canvas: Canvas, episode: EpisodeTrace, time_s: float) -> None:
     """Tokens kept per inference so far, as bars over time, coloured by mode."""
     left, top, right, bottom = GRAPH
-    draw.text((MARGIN, top - 20), "visual tokens kept per inference", MUTED, _font(14), anchor="lm")
+    canvas.text((MARGIN, top - 20), "visual tokens kept per inference", MUTED, 14)
     total = max((inference.tokens_total for inference in episode.inferences), default=1)
     for share in (0.0, 0.5, 1.0):
         y = bottom - share * (bottom - top)
-        draw.line((left, y, right, y), fill=(48, 52, 62))
-        draw.text((left - 8, y), f"{share * total:.0f}", MUTED, _font(13), anchor="rm")
+        canvas.line((left, y), (right, y), (48, 52, 62))
+        canvas.text((left - 8, y), f"{share * total:.0f}", MUTED, 13, "rm")
     scale = (right - left) / max(episode.duration_s, 1.0)
     for second in range(int(episode.duration_s) + 1):
-        draw.text((left + second * scale, bottom + 6), f"{second} s", MUTED, _font(12), anchor="mt")
+        canvas.text((left + second * scale, bottom + 6), f"{second} s", MUTED, 12, "mt")
     past = [inference for inference in episode.inferences if inference.time_s <= time_s]
     ends = [inference.time_s for inference in past[1:]] + [time_s]
     for inference, end_s in zip(past, ends, strict=False):
         box = (left + inference.time_s * scale, bottom - inference.tokens_kept / total * (bottom - top))
-        draw.rectangle((*box, max(box[0] + 1, left + end_s * scale - 2), bottom), fill=MODE_COLOURS[inference.mode])
+        corners = (*box, max(box[0] + 1, left + end_s * scale - 2), bottom)
+        canvas.rectangle(corners, fill=MODE_COLOURS[inference.mode])
 
 
-def _numbers(draw: ImageDraw.ImageDraw, episode: EpisodeTrace, time_s: float) -> None:
+def _numbers(canvas: Canvas, episode: EpisodeTrace, time_s: float) -> None:
     """The newest inference in figures, and the legend of the graph."""
     left, top = DEBUG_SIZE[0] + (WIDTH - DEBUG_SIZE[0] - CAMERA_SIDE) // 2, GRAPH[1]
     past = [inference for inference in episode.inferences if inference.time_s <= time_s]
     if past:
         newest = past[-1]
         share = 1 - newest.tokens_kept / newest.tokens_total
-        draw.text((left, top), f"inference {newest.total_ms:.0f} ms", FOREGROUND, _font(20), anchor="lm")
-        draw.text((left, top + 30), f"{share:.0%} of the tokens pruned", FOREGROUND, _font(20), anchor="lm")
+        canvas.text((left, top), f"inference {newest.total_ms:.0f} ms", FOREGROUND, 20)
+        canvas.text((left, top + 30), f"{share:.0%} of the tokens pruned", FOREGROUND, 20)
     x = left
     for mode, colour in MODE_COLOURS.items():
-        draw.rectangle((x, top + 62, x + 12, top + 74), fill=colour)
-        draw.text((x + 18, top + 68), mode, MUTED, _font(14), anchor="lm")
-        x += 34 + draw.textlength(mode, font=_font(14))
+        canvas.rectangle((x, top + 62, x + 12, top + 74), fill=colour)
+        canvas.text((x + 18, top + 68), mode, MUTED, 14)
+        x += 34 + text_width(mode, 14)
 
 
 @lru_cache(maxsize=8)
-def _decoded(jpeg: bytes, size: tuple[int, int]) -> Image.Image:
-    return unpacked(jpeg).resize(size, Image.Resampling.BICUBIC)
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+def _decoded(jpeg: bytes, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(unpacked(jpeg), size, interpolation=cv2.INTER_CUBIC)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from specprune_ros.observe.history import clock_jumped_back
+from specprune_ros.observe.gaps import clock_jumped_back
 from specprune_ros.observe.motion import angle_between
 from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
 
@@ -63,7 +63,7 @@ class Continuity:
         """BadInput for a pose out of `reach` of the last believed one, until the arm is back for CALM_S.
 
         settle: an arm that is steadily elsewhere for SETTLED_S is believed; not while it is armed, when the node
-        disarms instead. When the stamps went back, it may be anywhere. """
+        disarms instead. When the stamps went back, it may be anywhere."""
         last = self._last
         if last is None or clock_jumped_back(last.stamp_ns, pose.stamp_ns, self._period_ns):
             self.reset()

@@ -1,4 +1,5 @@
-"""Recent frames, so that the current one can be compared with an earlier one (method.md 1, the reference frame)."""
+"""Recent frames, so that the current one can be compared with an earlier one (docs/explanation/method.md, the
+reference frame)."""
 
 from __future__ import annotations
 
@@ -6,20 +7,9 @@ from collections import deque
 
 import numpy as np
 
-GAP_PERIODS, GAP_S = 3, 0.15
-"""A longer pause between two stamps is a gap: what was seen before it says nothing about now."""
+from specprune_ros.observe.gaps import interruption
 
 Images = tuple[np.ndarray, ...]
-
-
-def longest_gap_ns(period_ns: int) -> int:
-    """Three control periods, and never so short that one lost frame of a slow camera counts [ns]."""
-    return max(GAP_PERIODS * period_ns, round(GAP_S * 1e9))
-
-
-def clock_jumped_back(previous_ns: int | None, stamp_ns: int, period_ns: int) -> bool:
-    """Whether a stream's stamp went back by a period or more; less is jitter or reordering."""
-    return previous_ns is not None and stamp_ns <= previous_ns - period_ns
 
 
 class FrameHistory:
@@ -47,17 +37,17 @@ class FrameHistory:
         self._capacity_periods = capacity_periods
         self._forget_old()
 
-    def push(self, stamp_ns: int, images: Images) -> bool:
-        """Add the newest frame; True when a gap or a clock jump back emptied the history first.
+    def push(self, stamp_ns: int, images: Images, timeout_s: float) -> str | None:
+        """Add the newest frame; why the history was emptied first, when it was (`observe.gaps`).
 
-        A repeated or slightly older stamp is not a new frame and is ignored.
+        A repeated or slightly older stamp is not a new frame and is ignored. timeout_s: control.observation_timeout.
         """
         newest_ns = self._frames[-1][0] if self._frames else None
-        broken = self._broken(newest_ns, stamp_ns)
+        broken = interruption(newest_ns, stamp_ns, self._period_ns, timeout_s)
         if broken:
             self.reset()
         elif newest_ns is not None and stamp_ns <= newest_ns:
-            return False
+            return None
         self._frames.append((stamp_ns, images))
         self._forget_old()
         return broken
@@ -82,12 +72,6 @@ class FrameHistory:
 
     def reset(self) -> None:
         self._frames.clear()
-
-    def _broken(self, newest_ns: int | None, stamp_ns: int) -> bool:
-        if newest_ns is None:
-            return False
-        gap = stamp_ns - newest_ns > longest_gap_ns(self._period_ns)
-        return gap or clock_jumped_back(newest_ns, stamp_ns, self._period_ns)
 
     def _forget_old(self) -> None:
         if not self._frames:

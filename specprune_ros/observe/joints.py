@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from specprune_ros.rotation import to_rotvec_x_positive
 from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
 from specprune_ros.types import PROPRIO_DIMS as PROPRIO_DIMS  # what `proprio` fills
+
+CLAIM_S = 2.0
+"""So long a publisher of joints is remembered for what it said."""
 
 
 class JointBook:
@@ -55,13 +60,54 @@ class JointBook:
         if apart_s > timeout_s:
             oldest = names[stamps.index(min(stamps))]
             raise BadInput(
-                f"{self._source}: {oldest} is {apart_s:.2f} s older than the other joints; check that its driver publishes"
+                f"{self._source}: {oldest} is {apart_s:.2f} s older than the other joints; check that its driver "
+                "publishes"
             )
         return min(stamps), np.array([position for _, position in found])
 
 
+class JointClaims:
+    """Which publishers of one topic name the same joint. Several may each know a part of the robot; two that name the
+    same joint would be believed in turn."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, ...], _Part] = {}
+
+    def note(self, names: Sequence[str], sequence: int | None, now_s: float) -> None:
+        """A message with these joints. sequence: its publisher's count, None where the middleware does not tell."""
+        part = self._parts.setdefault(tuple(names), _Part())
+        backwards = sequence is not None and part.sequence is not None and sequence <= part.sequence
+        part.went_back_s = [at_s for at_s in part.went_back_s if now_s - at_s < CLAIM_S] + [now_s] * backwards
+        part.sequence, part.seen_s = sequence, now_s
+
+    def disputed(self, publishers: int, now_s: float) -> str | None:
+        """Says so when one of so many publishers names a joint that another one names as well."""
+        fresh = {names: part for names, part in self._parts.items() if now_s - part.seen_s < CLAIM_S}
+        if publishers < 2 or not fresh:
+            return None
+        for names, part in fresh.items():
+            if len(part.went_back_s) >= 2:  # once is a publisher that was started again
+                return f"more than one of them publishes {', '.join(names)}"
+        counts = Counter(name for names in fresh for name in set(names))
+        if twice := [name for name, count in counts.items() if count > 1]:
+            return f"more than one of them publishes {', '.join(twice)}"
+        uncounted = all(part.sequence is None for part in fresh.values())
+        if uncounted and len(fresh) < publishers:
+            return f"all that comes is {'; '.join(', '.join(names) for names in fresh)}"
+        return None
+
+
+@dataclass
+class _Part:
+    sequence: int | None = None
+    seen_s: float = 0.0
+    went_back_s: list[float] = field(default_factory=list)
+    """When the count of messages did not go up: then two publishers count."""
+
+
 def proprio(measured: EndEffector, fingers_m: Sequence[float]) -> np.ndarray:
-    """(8,) float32: position [m], rotation vector [rad], left finger and minus right finger [m], as the policy was trained."""
+    """(8,) float32: position [m], rotation vector [rad], left finger and minus right finger [m], as the policy was
+    trained."""
     left, right = fingers_m
     turned = to_rotvec_x_positive(measured.quaternion_xyzw)
     return np.concatenate([measured.position_m, turned, [left, -right]]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Measured end-effector motion in action units, and the reference frame it asks for (method.md 1 and 3)."""
+"""Measured end-effector motion in action units, and the reference frame it asks for (docs/explanation/method.md)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from specprune_ros.config import ActionScale, ReferenceFrame
-from specprune_ros.observe.history import clock_jumped_back, longest_gap_ns
-from specprune_ros.types import BadInput, EndEffector, Motion
+from specprune_ros.observe.gaps import interruption
+from specprune_ros.types import EndEffector, Motion
 
 MEMORY_PERIODS = 256
 """How far back `mean_since` can look; longer than any chunk lives."""
 
 FULL_SPEED = math.sqrt(3.0)
 """Norm of a translation command with all three axes at full scale [action units]."""
-
-_QUATERNION_TOLERANCE = 0.01
 
 
 class _Sample(NamedTuple):
@@ -66,13 +64,14 @@ class MotionEstimator:
         self._sampled_pose: EndEffector | None = None
         self._now: _Sample | None = None
 
-    def push(self, pose: EndEffector) -> bool:
-        """Add a measured pose; True when a gap or a clock jump back made the estimator start over.
+    def push(self, pose: EndEffector, timeout_s: float) -> str | None:
+        """Add a pose; why the estimator started over, when it did (`observe.gaps`).
 
-        Repeated and slightly older stamps are ignored. BadInput when the pose is not finite or not a rotation.
+        The pose was checked (`observe.inputs`). Repeated and slightly older stamps are ignored. timeout_s:
+        control.observation_timeout.
         """
-        check_pose(pose)
-        broken = self._now is not None and self._broken(pose.stamp_ns)
+        before_ns = None if self._now is None else self._now.stamp_ns
+        broken = interruption(before_ns, pose.stamp_ns, self._period_ns, timeout_s)
         if broken:
             self.reset()
         if self._now is None:
@@ -102,10 +101,6 @@ class MotionEstimator:
             return self.latest()
         return self._between(start)
 
-    def _broken(self, stamp_ns: int) -> bool:
-        gap = stamp_ns - self._now.stamp_ns > longest_gap_ns(self._period_ns)
-        return gap or clock_jumped_back(self._now.stamp_ns, stamp_ns, self._period_ns)
-
     def _start(self, pose: EndEffector) -> None:
         self._keep(_Sample(pose.stamp_ns, 0.0, 0.0, float(pose.position_m[2])), pose)
 
@@ -133,21 +128,6 @@ class MotionEstimator:
             linear=(self._now.path_m - start.path_m) / metres,
             angular=(self._now.path_rad - start.path_rad) / radians,
             dz=(self._now.height_m - start.height_m) / metres,
-        )
-
-
-def check_pose(pose: EndEffector) -> None:
-    """BadInput unless the pose is finite with a unit quaternion."""
-    for name, array, size in (("position", pose.position_m, 3), ("quaternion", pose.quaternion_xyzw, 4)):
-        if np.shape(array) != (size,):
-            raise BadInput(f"end-effector {name} has shape {np.shape(array)}, expected ({size},)")
-        values = np.asarray(array).tolist()
-        if not all(map(math.isfinite, values)):
-            raise BadInput(f"end-effector {name} is {values}, not finite; check the robot driver")
-    norm = math.hypot(*values)
-    if abs(norm - 1.0) > _QUATERNION_TOLERANCE:
-        raise BadInput(
-            f"end-effector quaternion has norm {norm:.3f}, expected 1; check that the publisher fills the orientation"
         )
 
 

@@ -1,107 +1,144 @@
-"""Camera bytes to (H, W, 3) uint8 RGB: raw images by the names of their encodings, and JPEG or PNG files."""
+"""Raw camera bytes to (H, W, 3) uint8 RGB, by the names that encodings have in sensor_msgs/image_encodings.hpp, and
+what is done to every image before the policy sees it: turned, flipped, made smaller. OpenCV does the arithmetic."""
 
 from __future__ import annotations
 
-import io
-import warnings
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from specprune_ros.types import BadInput
 
-CHANNELS = {
-    # encoding: (bytes per pixel, which of them are red, green, blue)
-    "rgb8": (3, slice(None)),
-    "bgr8": (3, slice(None, None, -1)),
-    "rgba8": (4, slice(3)),
-    "bgra8": (4, slice(2, None, -1)),
-    "mono8": (1, slice(None)),
+# OpenCV's own threads have no priority: the control thread would wait for them.
+cv2.setNumThreads(1)
+
+
+class Packed(NamedTuple):
+    """Pixels one after the other. channels per pixel, bytes per channel; code: OpenCV's conversion to RGB, if any."""
+
+    channels: int
+    depth: int
+    code: int | None
+
+
+PACKED = {
+    "rgb8": Packed(3, 1, None),
+    "bgr8": Packed(3, 1, cv2.COLOR_BGR2RGB),
+    "rgba8": Packed(4, 1, cv2.COLOR_RGBA2RGB),
+    "bgra8": Packed(4, 1, cv2.COLOR_BGRA2RGB),
+    "mono8": Packed(1, 1, cv2.COLOR_GRAY2RGB),
+    "rgb16": Packed(3, 2, None),
+    "bgr16": Packed(3, 2, cv2.COLOR_BGR2RGB),
+    "rgba16": Packed(4, 2, cv2.COLOR_RGBA2RGB),
+    "bgra16": Packed(4, 2, cv2.COLOR_BGRA2RGB),
+    "mono16": Packed(1, 2, cv2.COLOR_GRAY2RGB),
+    # OpenCV names the second row's second and third pixel, ROS the first row's first two and the second row's.
+    **{f"bayer_rggb{bits}": Packed(1, bits // 8, cv2.COLOR_BayerBG2RGB) for bits in (8, 16)},
+    **{f"bayer_bggr{bits}": Packed(1, bits // 8, cv2.COLOR_BayerRG2RGB) for bits in (8, 16)},
+    **{f"bayer_gbrg{bits}": Packed(1, bits // 8, cv2.COLOR_BayerGR2RGB) for bits in (8, 16)},
+    **{f"bayer_grbg{bits}": Packed(1, bits // 8, cv2.COLOR_BayerGB2RGB) for bits in (8, 16)},
 }
+
 PAIRS = {
-    # encoding: of the four bytes of two neighbouring pixels, which are the first and second Y, which the common U and V
-    "uyvy": (1, 3, 0, 2),
-    "yuv422": (1, 3, 0, 2),
-    "yuyv": (0, 2, 1, 3),
-    "yuv422_yuy2": (0, 2, 1, 3),
+    # 4:2:2: two bytes a pixel; two neighbours share their colour.
+    "uyvy": cv2.COLOR_YUV2RGB_UYVY,
+    "yuv422": cv2.COLOR_YUV2RGB_UYVY,
+    "yuyv": cv2.COLOR_YUV2RGB_YUY2,
+    "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2,
 }
-"""Names as in sensor_msgs/image_encodings.hpp, old and new."""
 
-ENCODINGS = (*CHANNELS, *PAIRS)
+PLANES = {
+    # 4:2:0: a plane of Y, then half as many rows of colour; `step` is that of the plane of Y.
+    "nv12": cv2.COLOR_YUV2RGB_NV12,
+    "nv21": cv2.COLOR_YUV2RGB_NV21,
+    "i420": cv2.COLOR_YUV2RGB_I420,
+    "yuv420": cv2.COLOR_YUV2RGB_I420,
+    "yuv420p": cv2.COLOR_YUV2RGB_I420,
+    "yv12": cv2.COLOR_YUV2RGB_YV12,
+}
+"""YUV is ITU-R BT.601 with Y in 16..235, as OpenCV and cv_bridge take it."""
 
-_SHIFT = 5
-"""Fraction bits of the tables below, with which sums stay within 16 bits."""
+ENCODINGS = (*PACKED, *PAIRS, *PLANES)
 
-
-def _table(factor: float, zero: int) -> np.ndarray:
-    return np.rint(factor * (np.arange(256) - zero) * (1 << _SHIFT)).astype(np.int16)
-
-
-# ITU-R BT.601 for 8 bits with Y in 16..235: what Y adds to every channel, and (U, V) to red, green and blue.
-_LUMA = _table(1.164384, 16) + (1 << _SHIFT >> 1)
-_CHROMA = [(_table(u, 128), _table(v, 128)) for u, v in ((0.0, 1.596027), (-0.391762, -0.812968), (2.017232, 0.0))]
-
-MAX_PIXELS = 1 << 26
-"""A compressed image that claims more is refused before its memory is asked for."""
+ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
-def from_raw(data: bytes, encoding: str, height: int, width: int, step: int) -> np.ndarray:
-    """RGB of an uncompressed image of `height` rows of `step` bytes, the last of which may be padding."""
+def from_raw(data: bytes, encoding: str, height: int, width: int, step: int, bigendian: bool = False) -> np.ndarray:
+    """RGB of an uncompressed image of `height` rows of `step` bytes, the last of which may be padding.
+
+    16 bits per channel become 8 as in cv_bridge, by 255 / 65535. BadInput names what does not fit.
+    """
+    rows = checked_rows(data, encoding, height, width, step)
+    if encoding in PAIRS:
+        return cv2.cvtColor(np.ascontiguousarray(rows[:, : 2 * width]).reshape(height, width, 2), PAIRS[encoding])
+    if encoding in PLANES:
+        return cv2.cvtColor(np.ascontiguousarray(rows[:, :width]), PLANES[encoding])
+    channels, depth, code = PACKED[encoding]
+    order = ">u2" if bigendian else "<u2"
+    pixels = np.ascontiguousarray(rows[:, : width * channels * depth]).view(np.uint8 if depth == 1 else order)
+    pixels = pixels.reshape(height, width, channels) if channels > 1 else pixels.reshape(height, width)
+    if depth == 2:
+        pixels = pixels.astype(np.uint16)  # in the machine's own order of bytes
+    converted = pixels.copy() if code is None else cv2.cvtColor(pixels, code)
+    return converted if depth == 1 else cv2.convertScaleAbs(converted, alpha=255.0 / 65535.0)
+
+
+def checked_rows(data: bytes, encoding: str, height: int, width: int, step: int) -> np.ndarray:
+    """(rows, step) uint8: the bytes row by row, once encoding and sizes are known to fit. BadInput otherwise."""
     if encoding not in ENCODINGS:
         raise BadInput(
             f"image encoding {encoding!r} is not supported{_kind(encoding)}; use one of {', '.join(ENCODINGS)}"
         )
     if height == 0 or width == 0:
         raise BadInput(f"the image is empty ({width} x {height} pixels)")
-    size, order = CHANNELS.get(encoding, (2, slice(None)))
     if encoding in PAIRS and width % 2:
         raise BadInput(f"{encoding} stores pixels in pairs, but the image is {width} pixels wide")
-    if step < width * size:
-        raise BadInput(f"a row step of {step} bytes is too small for {width} pixels of {encoding}")
-    rows = np.frombuffer(data, dtype=np.uint8)
-    if rows.size != step * height:
-        raise BadInput(f"the image has {rows.size} bytes; {height} rows of {step} bytes need {step * height}")
-    rows = rows.reshape(height, step)[:, : width * size]
-    if encoding in PAIRS:
-        return _from_pairs(rows.reshape(height, width // 2, 4), PAIRS[encoding])
-    pixels = rows.reshape(height, width, size)[:, :, order]
-    return np.repeat(pixels, 3, axis=2) if size == 1 else np.ascontiguousarray(pixels)
+    if encoding in PLANES and (width % 2 or height % 2):
+        raise BadInput(f"{encoding} stores colours of 2 x 2 pixels, but the image has {width} x {height} pixels")
+    if encoding.startswith("bayer") and (width < 3 or height < 3):
+        raise BadInput(f"{encoding}: {width} x {height} pixels are too few to tell colours")
+    if step < (needed := _row_bytes(encoding, width)):
+        raise BadInput(f"a row step of {step} bytes is too small for {width} pixels of {encoding}, which need {needed}")
+    if encoding in PLANES and not encoding.startswith("nv") and step != width:
+        raise BadInput(f"{encoding} with padded rows (step {step}, width {width}) is not supported; publish nv12")
+    rows = height * 3 // 2 if encoding in PLANES else height
+    found = np.frombuffer(data, dtype=np.uint8)
+    if found.size != step * rows:
+        raise BadInput(f"the image has {found.size} bytes; {rows} rows of {step} bytes need {step * rows}")
+    return found.reshape(rows, step)
 
 
-def from_file(data: bytes) -> np.ndarray:
-    """RGB of the bytes of a JPEG or PNG file, as cameras and image_transport compress."""
-    from PIL import Image  # lazily: only robots with compressed images need it
+def turned(image: np.ndarray, degrees: int, flip: str) -> np.ndarray:
+    """The image rotated clockwise by 0, 90, 180 or 270 degrees, and then flipped (config.IMAGE_FLIPS)."""
+    if degrees:
+        image = cv2.rotate(image, ROTATIONS[degrees])
+    if flip != "none":
+        image = cv2.flip(image, 1 if flip == "horizontal" else 0)
+    return image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is stricter
-            picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-        if picture.width * picture.height > MAX_PIXELS:
-            raise BadInput(f"the image claims {picture.width} x {picture.height} pixels; the camera cannot mean it")
-        if picture.mode.startswith(("I", "F")):
-            raise BadInput("the image has 16 bits per channel, a depth or raw sensor image; use the colour stream")
-        return np.ascontiguousarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's for broken files
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{len(data)} bytes are no complete JPEG or PNG image ({error})") from None
+
+def shrunk(image: np.ndarray, longest_side: int) -> np.ndarray:
+    """The image halved, by the mean of 2 x 2 pixels, until neither side is above `longest_side`; 0: as it is."""
+    while longest_side and max(image.shape[:2]) > longest_side and min(image.shape[:2]) > 1:
+        height, width = (side // 2 for side in image.shape[:2])
+        image = cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+    return image
+
+
+def _row_bytes(encoding: str, width: int) -> int:
+    if encoding in PACKED:
+        channels, depth, _ = PACKED[encoding]
+        return width * channels * depth
+    return 2 * width if encoding in PAIRS else width
 
 
 def _kind(encoding: str) -> str:
     """What an encoding that cannot be used most likely is."""
-    if encoding.startswith("bayer"):
-        return " (a raw sensor image: let the camera driver or image_proc debayer it)"
-    if "16" in encoding or "32" in encoding:
-        return " (a depth or raw sensor image: use the colour stream)"
+    if encoding.startswith(("16UC", "32FC", "32SC", "64FC")):
+        return " (a depth image or a matrix: use the colour stream)"
+    if encoding.startswith("8UC"):
+        return " (it does not say which channel is red: let the driver name the order, rgb8 or bgr8)"
+    if any(name in encoding.lower() for name in ("jpeg", "jpg", "png", "h264", "h265", "hevc")):
+        return " (a compressed stream in a raw message: publish sensor_msgs/CompressedImage or rgb8)"
     return ""
-
-
-def _from_pairs(pairs: np.ndarray, order: tuple[int, int, int, int]) -> np.ndarray:
-    """(H, W / 2, 4) bytes of YUV 4:2:2 to (H, W, 3) RGB; both pixels of a pair have the pair's colour."""
-    first, second, u, v = (pairs[:, :, at] for at in order)
-    lumas = _LUMA[first], _LUMA[second]
-    rgb = np.empty((*pairs.shape[:2], 2, 3), np.uint8)
-    for channel, (from_u, from_v) in enumerate(_CHROMA):
-        colour = from_u[u] + from_v[v]
-        for place, luma in enumerate(lumas):
-            rgb[:, :, place, channel] = ((luma + colour) >> _SHIFT).clip(0, 255)
-    return rgb.reshape(pairs.shape[0], 2 * pairs.shape[1], 3)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
+import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -12,9 +16,9 @@ from std_msgs.msg import Header
 
 from specprune_ros.config import Config
 from specprune_ros.msg import Action, ActionChunk, PruningStatus
-from specprune_ros.observe import pixels
+from specprune_ros.observe import compressed, pixels
 from specprune_ros.observe.inputs import view_names
-from specprune_ros.observe.motion import check_pose, speed
+from specprune_ros.observe.motion import speed
 from specprune_ros.types import (
     NANOSECONDS,
     STAGES,
@@ -26,6 +30,8 @@ from specprune_ros.types import (
     Motion,
 )
 from specprune_ros.types import ActionChunk as Chunk
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN = Motion(*[float("nan")] * 3)
 PERIOD_TOLERANCE = 0.01
@@ -41,19 +47,68 @@ def stamp_ns(header: Header, topic: str) -> int:
     return nanoseconds
 
 
+def peeked_stamp_ns(serialized: bytes) -> int:
+    """The stamp [ns] of a serialized message that begins with a header, without reading the rest.
+
+    CDR: four bytes of encapsulation, the second odd for little endian, then seconds and nanoseconds (OMG DDSI-RTPS,
+    10.2)."""
+    seconds, nanoseconds = struct.unpack_from("<iI" if serialized[1] & 1 else ">iI", serialized, 4)
+    return seconds * NANOSECONDS + nanoseconds
+
+
 def header(stamp_ns: int, frame_id: str) -> Header:
     seconds, nanoseconds = divmod(stamp_ns, NANOSECONDS)
     return Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame_id)
 
 
 def rgb(message: Image | CompressedImage, topic: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image message, raw or compressed."""
+    """(H, W, 3) uint8 RGB of an image message, raw or compressed. Raw ones by cv_bridge where it is installed."""
     try:
         if isinstance(message, CompressedImage):
-            return pixels.from_file(bytes(message.data))
-        return pixels.from_raw(message.data, message.encoding, message.height, message.width, message.step)
+            return compressed.from_file(bytes(message.data), message.format)
+        layout = message.encoding, message.height, message.width, message.step
+        pixels.checked_rows(message.data, *layout)
+        bridged = _bridged(message)
+        if bridged is not None:
+            return bridged
+        return pixels.from_raw(message.data, *layout, bigendian=bool(message.is_bigendian))
     except BadInput as error:
         raise BadInput(f"{topic}: {error}") from None
+
+
+BRIDGED = {name: layout.channels * layout.depth for name, layout in pixels.PACKED.items()} | dict.fromkeys(
+    ("yuv422", "yuv422_yuy2"), 2
+)
+"""What cv_bridge converts: encoding -> bytes per pixel."""
+
+
+def _bridged(message: Image) -> np.ndarray | None:
+    """The image as cv_bridge converts it; None where OpenCV has to.
+
+    cv_bridge 3.4 takes a row for a whole number of pixels, and fails on big endian with NumPy 2."""
+    bridge, pixel_bytes = cv_bridge(), BRIDGED.get(message.encoding)
+    if bridge is None or pixel_bytes is None or message.step % pixel_bytes or message.is_bigendian:
+        return None
+    try:
+        return bridge.imgmsg_to_cv2(message, "rgb8")
+    except Exception as error:  # whatever it is, the image was found sound before
+        logger.warning("cv_bridge fails on %s, OpenCV converts it: %r", message.encoding, error)
+        return None
+
+
+@lru_cache(maxsize=1)
+def cv_bridge():
+    """ROS's CvBridge, where it is installed and works; else None. It comes with ROS and not from PyPI."""
+    try:
+        bridge = importlib.import_module("cv_bridge").CvBridge()
+        bridge.imgmsg_to_cv2(Image(height=1, width=1, encoding="bgr8", step=3, data=bytes(3)), "rgb8")
+    except ImportError as error:
+        logger.info("images are converted by OpenCV; cv_bridge is not installed (%s)", error)
+        return None
+    except Exception as error:  # e.g. built for another version of NumPy
+        logger.warning("images are converted by OpenCV; cv_bridge is installed, but fails: %r", error)
+        return None
+    return bridge
 
 
 def image(picture: np.ndarray, stamp: Header) -> Image:
@@ -65,7 +120,7 @@ def image(picture: np.ndarray, stamp: Header) -> Image:
 
 
 def end_effector(message: PoseStamped, base_frame: str, topic: str) -> EndEffector:
-    """The measured pose; BadInput unless it is a finite pose in the base frame."""
+    """The measured pose, unchecked but for its frame: BadInput unless that is the base frame."""
     if message.header.frame_id != base_frame:
         raise BadInput(
             f"{topic}: the pose is in frame {message.header.frame_id!r}, expected {base_frame!r}; "
@@ -80,16 +135,11 @@ def transformed(message: TransformStamped, source: str) -> EndEffector:
 
 
 def _end_effector(stamp: Header, at: Point | Vector3, turned: Quaternion, source: str) -> EndEffector:
-    pose = EndEffector(
+    return EndEffector(
         stamp_ns=stamp_ns(stamp, source),
         position_m=np.array([at.x, at.y, at.z]),
         quaternion_xyzw=np.array([turned.x, turned.y, turned.z, turned.w]),
     )
-    try:
-        check_pose(pose)
-    except BadInput as error:
-        raise BadInput(f"{source}: {error}") from None
-    return pose
 
 
 def pose(measured: EndEffector, frame: str) -> PoseStamped:

@@ -52,16 +52,19 @@ class Diagnostics:
         """p50 and p95 of the last inferences [ms]; 0 before the first."""
         return tuple(np.percentile(self._latencies_ms, [50, 95]).tolist()) if self._latencies_ms else (0.0, 0.0)
 
-    def publish(self, loop: ControlLoop | None, streams: list[Arrivals], steadiness: Steadiness) -> None:
-        parts = [self._control(loop, steadiness), self._inference(loop), self._inputs(streams)]
+    def publish(
+        self, loop: ControlLoop | None, streams: list[Arrivals], steadiness: Steadiness, no_time: str | None = None
+    ) -> None:
+        """no_time: why there is no time, where that is known."""
+        if loop and not self._ticks:
+            self.hold_reason = no_time or NO_TICK
+        parts = [self._control(loop, steadiness), self._inference(loop), self._inputs(loop, streams)]
         message = DiagnosticArray(status=parts)
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
     def _control(self, loop: ControlLoop | None, steadiness: Steadiness) -> DiagnosticStatus:
         now_s = time.monotonic()
-        if loop and not self._ticks:
-            self.hold_reason = NO_TICK
         values = {"control rate [Hz]": self._ticks / max(now_s - self._asked_s, 1e-3)}
         self._ticks, self._asked_s = 0, now_s
         values["hold reason"] = self.hold_reason or ""
@@ -73,6 +76,7 @@ class Diagnostics:
             values |= {
                 "instruction": loop.instruction,
                 "mode": loop.mode.value,
+                "last reset": loop.last_reset,
                 "limits": "; ".join(loop.drive.limit_reasons),
             }
             values |= (
@@ -123,21 +127,42 @@ class Diagnostics:
             "preset": result.request.pruning.preset,
         }
 
-    def _inputs(self, streams: list[Arrivals]) -> DiagnosticStatus:
+    def _inputs(self, loop: ControlLoop | None, streams: list[Arrivals]) -> DiagnosticStatus:
         values, silent = {}, []
         for stream in streams:
             rate, age = stream.rate_hz(), stream.age_s()
             values[f"{stream.topic} rate [Hz]"] = rate
             values[f"{stream.topic} age [s]"] = "never" if age is None else age
             silent += [stream.topic] if rate == 0 else []
+        lost = _losses(loop, values)
         if silent:
             return self._status("inputs", DiagnosticStatus.WARN, f"nothing on {', '.join(silent)}", values)
+        if lost:
+            return self._status("inputs", DiagnosticStatus.WARN, "; ".join(lost), values)
         return self._status("inputs", DiagnosticStatus.OK, "all inputs arrive", values)
 
     def _status(self, part: str, level: bytes, text: str, values: Mapping[str, object]) -> DiagnosticStatus:
         pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
         name = f"{self._node.get_fully_qualified_name()}: {part}"
         return DiagnosticStatus(level=level, name=name, message=text, hardware_id="specprune_ros", values=pairs)
+
+
+def _losses(loop: ControlLoop | None, values: dict[str, object]) -> list[str]:
+    """What was lost on the way, for people to read; publishers, sizes and rhythm go into `values`."""
+    found = []
+    for delivery in loop.inputs.deliveries.values() if loop else ():
+        channel, rhythm = delivery.channel, delivery.rhythm()
+        if channel is None:
+            continue
+        values[f"{channel.topic} publishers"] = ", ".join(channel.publishers) or "none"
+        if channel.message_bytes:
+            values[f"{channel.topic} message [MB]"] = channel.message_bytes / 1e6
+        if rhythm:
+            values[f"{channel.topic} interval [s]"] = rhythm.interval_s
+            values[f"{channel.topic} lost"] = f"{rhythm.lost} of {rhythm.sent}"
+        if losses := delivery.losses():
+            found.append(f"{channel.topic}: {losses}")
+    return found
 
 
 def _speeds(loop: ControlLoop) -> dict[str, float]:

@@ -75,6 +75,7 @@ class PolicyNode:
         self._hold_log, self._failure_log = Throttle(LOG_EVERY_S), Throttle(LOG_EVERY_S)
         self._ticked = False
         self._reported_s = time.monotonic()
+        self._resets = 0
         # Also alive while a simulated clock stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         node.create_timer(REPORT_S, self._look_after, clock=steady)
@@ -133,7 +134,7 @@ class PolicyNode:
         timer, inputs = self._timer, self._inputs
         self._inputs = self._loop = self._timer = None
         timer.close()
-        inputs.close(self.node)
+        inputs.close()
         self._report()
 
     def cleanup(self) -> None:
@@ -171,7 +172,11 @@ class PolicyNode:
         """What speaks against moving the arm now."""
         if self._loop is None:
             return [self._why_inactive()]
-        return self._loop.obstacles(self._now_ns()) + self._model.obstacles() + self._commands.obstacles()
+        now_ns = self._now_ns()
+        if no_time := self._inputs.clock_problem(now_ns):
+            return [no_time]
+        in_the_way = self._inputs.obstacles() + self._loop.obstacles(now_ns)
+        return in_the_way + self._model.obstacles() + self._commands.obstacles()
 
     def _why_inactive(self) -> str:
         if self._policy is not None:
@@ -192,7 +197,7 @@ class PolicyNode:
     def _in_the_way(self) -> list[str]:
         """What disarms an armed arm."""
         disagreement = self._loop.disagreement()
-        return ([disagreement] if disagreement else []) + self._commands.obstacles()
+        return ([disagreement] if disagreement else []) + self._inputs.obstacles() + self._commands.obstacles()
 
     # One control period.
 
@@ -207,16 +212,22 @@ class PolicyNode:
             if self._hold_log.ready():
                 self.node.get_logger().warning(f"holding: {reason}")
         self._diagnostics.ticked(reason)
+        self._log_reset()
         # The command is out: now, and not just before the next one, is the time for what takes a while.
         if time.monotonic() - self._reported_s >= REPORT_S or self._status.changed(self._state):
             self._report()
+
+    def _log_reset(self) -> None:
+        if self._counters.resets != self._resets:
+            self._resets = self._counters.resets
+            self.node.get_logger().info(f"starting anew: {self._loop.last_reset}", throttle_duration_sec=LOG_EVERY_S)
 
     def _decide(self, now_ns: int) -> Command | Hold:
         loop, config = self._loop, self._parameters.config
         if config is not loop.config:
             loop.update_config(config)
         loop.set_instruction(self._instructions.text)
-        self._inputs.feed(loop)
+        self._inputs.feed(loop, now_ns)
         answered = self._hear_model(now_ns)
         self._arming.auto(config.safety)
         self._arming.watch(self._in_the_way)
@@ -306,7 +317,9 @@ class PolicyNode:
         if self._loop is None:
             self._diagnostics.hold_reason = self._why_inactive()
         steadiness = self._timer.steadiness() if self._timer else Steadiness()
-        self._diagnostics.publish(self._loop, self._inputs.streams() if self._inputs else [], steadiness)
+        streams = self._inputs.streams() if self._inputs else []
+        no_time = self._inputs.clock_problem(self._now_ns()) if self._inputs else None
+        self._diagnostics.publish(self._loop, streams, steadiness, no_time)
         self._status.publish(
             self._state,
             self._diagnostics.hold_reason or "",

@@ -14,6 +14,7 @@ from std_msgs.msg import Float64
 
 from specprune_ros.config import Robot
 from specprune_ros.msg import Action
+from specprune_ros.observe.inputs import check_pose
 from specprune_ros.ros import convert, qos
 from specprune_ros.sim.env import PERIOD_S, SimState, TabletopEnv
 from specprune_ros.sim.osc import action_units
@@ -186,6 +187,7 @@ class PoseCommands(_Commands):
 
     def _store(self, message: PoseStamped) -> None:
         target = convert.end_effector(message, FRAME, self._topic)
+        check_pose(target)
         self._stamp_ns(message)
         self._target = target
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from pictures import seen
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -160,6 +161,8 @@ class Robot:
         """clock: SimulatedTime to stamp with and to advance, instead of the system's."""
         topics = Topics()
         self._node, self._simulated = graph.node, clock
+        self._pictures = itertools.cycle([seen(16, 16, frame).tobytes() for frame in range(7)])
+        """With a camera's noise, so that none is like the one before."""
         make = graph.node.create_publisher
         self._cameras = [make(Image, topic, qos.SENSOR_OUT) for topic in topics.images]
         self._pose = make(PoseStamped, topics.ee_pose, qos.POSE_OUT)
@@ -229,7 +232,7 @@ class Robot:
         stamp = convert.header(now_ns, "").stamp
         for index, publisher in enumerate(self._cameras):
             image = Image(height=16, width=16, step=48, encoding=self.encoding if index == 1 else "rgb8")
-            image.data.frombytes(bytes(768))
+            image.data.frombytes(next(self._pictures))
             self._send(index, publisher, image, stamp)
         pose = convert.pose(EndEffector(now_ns, self.position, self.turn), "fr3_link0")
         self._send("pose", self._pose, pose, stamp)

@@ -1,4 +1,5 @@
-"""A recorded run, written and read by the `rosbags` library, drives the policy node again: ros2 bag play --clock without an apt ROS."""
+"""A recorded run, written and read by the `rosbags` library, drives the policy node again: ros2 bag play --clock
+without an apt ROS."""
 
 from pathlib import Path
 

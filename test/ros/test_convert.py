@@ -1,15 +1,17 @@
-"""Messages to arrays and back: every encoding, every way a message can be wrong, and the units of actions."""
+"""Messages to arrays and back, and the units of actions. Encodings themselves: test/unit/test_pixels.py."""
 
-import io
 import math
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import strategies as st
+from properties import given
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import PoseStamped, TransformStamped
-from PIL import Image as Picture
+from geometry_msgs.msg import TransformStamped
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from specprune_ros.config import Config
@@ -49,119 +51,60 @@ def encoded(encoding, pad=0):
     return Image(header=STAMP, height=height, width=width, encoding=encoding, step=len(rows[0]), data=b"".join(rows))
 
 
-@pytest.mark.parametrize("pad", [0, 3])
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8"])
-def test_every_supported_encoding_becomes_rgb(encoding, pad):
+def test_raw_messages_become_rgb(encoding):
     expected = np.repeat(PIXELS[:, :, :1], 3, axis=2) if encoding == "mono8" else PIXELS
-    got = convert.rgb(encoded(encoding, pad), TOPIC)
+    got = convert.rgb(encoded(encoding, pad=3), TOPIC)
     assert got.dtype == np.uint8 and got.flags["C_CONTIGUOUS"]
     np.testing.assert_array_equal(got, expected)
 
 
-YUV = np.random.default_rng(1).integers(0, 256, (4, 3, 4)).tolist()  # rows of pairs: Y, Y, U, V
+def test_the_order_of_bytes_is_the_messages():
+    deep = np.array([[[258, 3, 70]]])
+    for big in (0, 1):
+        data = deep.astype(">u2" if big else "<u2").tobytes()
+        message = Image(header=STAMP, height=1, width=1, encoding="rgb16", step=6, is_bigendian=big, data=data)
+        np.testing.assert_array_equal(convert.rgb(message, TOPIC), [[[1, 0, 0]]])
+    message = encoded("bgr8")
+    message.is_bigendian = 1  # means nothing for bytes
+    np.testing.assert_array_equal(convert.rgb(message, TOPIC), PIXELS)
 
 
-@pytest.mark.parametrize("pad", [0, 3])
-@pytest.mark.parametrize("encoding", ["uyvy", "yuv422", "yuyv", "yuv422_yuy2"])
-def test_pairs_of_pixels_share_their_colour(encoding, pad):
-    """Against BT.601 pixel by pixel, as OpenCV's tables have it."""
-    u_first = encoding in ("uyvy", "yuv422")
-    rows = [[bytes([u, y1, v, y2] if u_first else [y1, u, y2, v]) for y1, y2, u, v in row] for row in YUV]
-    data = b"".join(b"".join(row) + b"\xaa" * pad for row in rows)
-    message = Image(header=STAMP, height=4, width=6, encoding=encoding, step=12 + pad, data=data)
-    got = convert.rgb(message, TOPIC)
-    assert got.shape == (4, 6, 3) and got.dtype == np.uint8
-    for row, pairs in zip(got, YUV, strict=True):
-        for column, (*lumas, u, v) in enumerate(pairs):
-            for pixel, y in zip(row[2 * column : 2 * column + 2], lumas, strict=True):
-                light = 1.164 * (y - 16)
-                r, g, b = (
-                    light + 1.596 * (v - 128),
-                    light - 0.813 * (v - 128) - 0.391 * (u - 128),
-                    light + 2.018 * (u - 128),
-                )
-                np.testing.assert_allclose(pixel, np.clip([r, g, b], 0, 255), atol=1.0)
+def packed(kind, format_name):
+    data = cv2.imencode(kind, PIXELS[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    return CompressedImage(header=STAMP, format=format_name, data=data)
 
 
-def test_pairs_need_an_even_width():
-    message = Image(header=STAMP, height=1, width=3, encoding="yuyv", step=6, data=bytes(6))
-    with pytest.raises(BadInput, match=f"{TOPIC}: yuyv stores pixels in pairs, but the image is 3 pixels wide"):
-        convert.rgb(message, TOPIC)
-
-
-SMOOTH = np.stack(np.meshgrid(np.arange(40) * 3, np.arange(30) * 4), axis=-1)
-SMOOTH = np.dstack([SMOOTH, np.full((30, 40), 90)]).astype(np.uint8)
-
-
-def packed(picture, kind, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return CompressedImage(header=STAMP, format=kind.lower(), data=buffer.getvalue())
-
-
-def test_compressed_images_are_decoded_whatever_their_format_says():
-    """image_transport writes "rgb8; jpeg compressed bgr8", camera drivers "jpeg": the bytes know better."""
-    png, jpeg = packed(Picture.fromarray(PIXELS), "PNG"), packed(Picture.fromarray(SMOOTH), "JPEG", quality=95)
-    jpeg.format = "rgb8; jpeg compressed bgr8"
-    np.testing.assert_array_equal(convert.rgb(png, TOPIC), PIXELS)
-    decoded = convert.rgb(jpeg, TOPIC)
-    assert decoded.dtype == np.uint8 and decoded.flags["C_CONTIGUOUS"]
-    np.testing.assert_allclose(decoded.astype(int), SMOOTH, atol=6)
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
-def test_compressed_images_of_any_8_bit_kind_become_rgb(mode):
-    got = convert.rgb(packed(Picture.fromarray(SMOOTH).convert(mode), "PNG"), TOPIC)
-    assert got.shape == SMOOTH.shape and got.dtype == np.uint8
+def test_compressed_messages_become_rgb_whatever_their_format_says():
+    np.testing.assert_array_equal(convert.rgb(packed(".png", "jpeg"), TOPIC), PIXELS)
+    assert convert.rgb(packed(".jpg", "rgb8; jpeg compressed bgr8"), TOPIC).shape == PIXELS.shape
 
 
 @pytest.mark.parametrize(
     ("message", "text"),
     [
+        (Image(encoding="16UC1", height=1, width=1, step=2, data=bytes(2)), "'16UC1' is not supported.*depth"),
+        (Image(encoding="rgb8", height=5, width=7, step=21, data=bytes(104)), "104 bytes; 5 rows of 21 bytes need 105"),
         (CompressedImage(format="jpeg", data=b""), "0 bytes are no complete JPEG or PNG"),
-        (CompressedImage(format="jpeg", data=b"\xff\xd8garbage" * 9), "81 bytes are no complete JPEG or PNG"),
-        (CompressedImage(data=packed(Picture.fromarray(SMOOTH), "JPEG").data[:600]), "600 bytes are no complete JPEG"),
-        (packed(Picture.fromarray(np.zeros((9, 9), np.uint16)), "PNG"), "16 bits per channel, a depth"),
-        (packed(Picture.new("1", (10_000, 10_000)), "PNG"), "claims 10000 x 10000 pixels"),
-        (packed(Picture.fromarray(SMOOTH), "GIF"), "no complete JPEG or PNG"),
+        (
+            CompressedImage(format="h264", data=b"\0\0\0\1\x67abc"),
+            "an H.264 video stream .format 'h264'.; only JPEG and",
+        ),
     ],
-    ids=["empty", "garbage", "cut off", "16 bits", "huge", "another format"],
 )
-def test_broken_compressed_images_are_refused(message, text):
+def test_what_cannot_be_used_is_refused_with_the_topic(message, text):
     with pytest.raises(BadInput, match=f"{TOPIC}: .*{text}"):
         convert.rgb(message, TOPIC)
 
 
-def test_endianness_means_nothing_for_bytes():
-    message = encoded("bgr8")
-    message.is_bigendian = 1
-    np.testing.assert_array_equal(convert.rgb(message, TOPIC), PIXELS)
-
-
-def test_an_unsupported_encoding_is_refused_with_the_supported_ones():
-    message = encoded("rgb8")
-    for encoding, remedy in (("16UC1", "depth.*colour stream"), ("bayer_rggb8", "debayer"), ("8UC5", "")):
-        message.encoding = encoding
-        with pytest.raises(BadInput, match=f"{TOPIC}.*'{encoding}' is not.*{remedy}.*rgb8, bgr8, rgba8, bgra8, mono8"):
-            convert.rgb(message, TOPIC)
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        ({"data": b"\0" * 104}, "104 bytes; 5 rows of 21 bytes need 105"),
-        ({"step": 20}, "row step of 20 bytes is too small for 7 pixels of rgb8"),
-        ({"height": 0}, "empty"),
-        ({"width": 0}, "empty"),
-        ({"height": 6}, "105 bytes; 6 rows of 21 bytes need 126"),
-    ],
-)
-def test_sizes_that_do_not_fit_are_refused(change, text):
-    message = encoded("rgb8")
-    for name, value in change.items():
-        setattr(message, name, value)
-    with pytest.raises(BadInput, match=text):
-        convert.rgb(message, TOPIC)
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 999_999_999), st.sampled_from([Image, CompressedImage]))
+def test_a_stamp_is_read_without_the_rest(seconds, nanoseconds, kind):
+    message = kind()
+    message.header.stamp.sec, message.header.stamp.nanosec = seconds, nanoseconds
+    raw = serialize_message(message)
+    assert convert.peeked_stamp_ns(raw) == seconds * 10**9 + nanoseconds
+    swapped = raw[:1] + b"\0" + raw[2:4] + raw[4:8][::-1] + raw[8:12][::-1]
+    assert convert.peeked_stamp_ns(swapped) == seconds * 10**9 + nanoseconds
 
 
 def test_images_survive_the_round_trip():
@@ -192,19 +135,6 @@ def test_a_pose_in_another_frame_is_refused():
         convert.end_effector(convert.pose(measured(), "world"), "fr3_link0", "/pose")
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_pose_that_is_not_finite_is_refused(value):
-    with pytest.raises(BadInput, match="/pose: .*not finite"):
-        convert.end_effector(convert.pose(measured(position=(0, value, 0)), "b"), "b", "/pose")
-
-
-def test_an_unfilled_orientation_is_refused():
-    message = PoseStamped(header=STAMP)
-    message.pose.orientation.w = 0.0
-    with pytest.raises(BadInput, match="/pose: .*norm 0.000"):
-        convert.end_effector(message, "fr3_link0", "/pose")
-
-
 def test_a_transform_is_the_pose_of_its_child():
     message = TransformStamped(header=STAMP, child_frame_id="hand")
     message.transform.translation.y, message.transform.rotation.x, message.transform.rotation.w = -0.25, 1.0, 0.0
@@ -212,9 +142,6 @@ def test_a_transform_is_the_pose_of_its_child():
     assert got.stamp_ns == 12_000_000_345
     np.testing.assert_array_equal(got.position_m, [0.0, -0.25, 0.0])
     np.testing.assert_array_equal(got.quaternion_xyzw, [1.0, 0.0, 0.0, 0.0])
-    message.transform.translation.x = math.nan
-    with pytest.raises(BadInput, match="TF base -> hand: .*not finite"):
-        convert.transformed(message, "TF base -> hand")
 
 
 def test_proprio_is_what_the_policy_was_trained_on():

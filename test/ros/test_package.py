@@ -29,6 +29,7 @@ PHYSICAL = {"float32", "float64", "geometry_msgs/Vector3"}
 ROSDEP = {
     "PIL": "python3-pil",
     "av": None,
+    "cv2": "python3-opencv",
     "matplotlib": "python3-matplotlib",
     "mujoco": "python3-mujoco-pip",
     "numpy": "python3-numpy",
@@ -42,7 +43,7 @@ ROSDEP = {
     "timm": None,
     "transformers": None,
 }
-PYPI = {"PIL": "pillow", "yaml": "pyyaml"}
+PYPI = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 
 def manifest():

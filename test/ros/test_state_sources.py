@@ -1,7 +1,7 @@
-"""Pose and fingers from every source: the same motion from all, whoever publishes which part, and what is said when it is missing."""
+"""Pose and fingers from every source: the same motion from all, whoever publishes which part, and what is said when it
+is missing."""
 
 import importlib
-import io
 import itertools
 import math
 import sys
@@ -13,113 +13,12 @@ pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
 import fake_tf2
-from geometry_msgs.msg import TransformStamped
-from PIL import Image as Picture
-from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import String
+from input_bench import ARM, BASE, FINGERS, MS, START, TOPICS, Bench
+from sensor_msgs.msg import JointState
 
-from specprune_ros.config import Config, ConfigError, Topics
-from specprune_ros.control.loop import ControlLoop
-from specprune_ros.observe.kinematics import ForwardKinematics
-from specprune_ros.observe.motion import speed
+from specprune_ros.config import Config, ConfigError
 from specprune_ros.ros import convert
-from specprune_ros.ros.inputs import InputStreams
 from specprune_ros.ros.state_sources import check_available
-from specprune_ros.sim.panda import robot_urdf
-
-MS = 1_000_000
-START = 100_000 * MS
-BASE, HAND = "fr3_link0", "fr3_hand_tcp"
-ARM = [f"fr3_joint{i}" for i in range(1, 8)]
-FINGERS = ["fr3_finger_joint1", "fr3_finger_joint2"]
-TOPICS = Topics()
-KINEMATICS = ForwardKinematics(robot_urdf(), HAND, BASE)
-
-
-class Wire:
-    """Stands for a node: messages go straight to the callbacks."""
-
-    def __init__(self):
-        self.callbacks = {}
-
-    def create_subscription(self, kind, topic, callback, profile, **_):
-        self.callbacks.setdefault(topic, []).append((kind, callback))
-        return topic
-
-    def destroy_subscription(self, topic):
-        self.callbacks.pop(topic, None)
-
-    def publish(self, topic, message):
-        for kind, callback in self.callbacks.get(topic, ()):
-            assert isinstance(message, kind)
-            callback(message)
-
-
-class Arm:
-    """A Franka on a smooth way, with everything that could be published about it at a time [ns]."""
-
-    def __init__(self, wire):
-        self.wire = wire
-
-    def angles(self, time_ns):
-        s = (time_ns - START) * 1e-9
-        return [
-            0.4 * math.sin(2 * s),
-            0.2 * math.sin(3 * s),
-            0.0,
-            -2.2 + 0.3 * math.sin(2 * s),
-            0.0,
-            2.2,
-            0.8 + 0.5 * s,
-        ]
-
-    def pose(self, time_ns):
-        return KINEMATICS.pose(ARM, self.angles(time_ns), time_ns)
-
-    def say_pose(self, time_ns):
-        self.wire.publish(TOPICS.ee_pose, convert.pose(self.pose(time_ns), BASE))
-
-    def say_joints(self, time_ns, names=(*ARM, *FINGERS), topic=TOPICS.joint_states):
-        values = dict(zip(ARM, self.angles(time_ns), strict=True)) | dict.fromkeys(FINGERS, 0.02)
-        positions = [values[name] for name in names]
-        self.wire.publish(topic, JointState(header=convert.header(time_ns, ""), name=list(names), position=positions))
-
-    def transform(self, time_ns):
-        message, pose = TransformStamped(header=convert.header(time_ns, BASE), child_frame_id=HAND), self.pose(time_ns)
-        at, turned = message.transform.translation, message.transform.rotation
-        at.x, at.y, at.z = map(float, pose.position_m)
-        turned.x, turned.y, turned.z, turned.w = map(float, pose.quaternion_xyzw)
-        return message
-
-    def say_images(self, time_ns):
-        message = Image(header=convert.header(time_ns, ""), height=2, width=2, encoding="rgb8", step=6, data=bytes(12))
-        for topic in TOPICS.images:
-            self.wire.publish(topic, message)
-
-    def say_description(self):
-        self.wire.publish(TOPICS.robot_description, String(data=robot_urdf()))
-
-
-class Bench:
-    """The input side of the policy node on a wire."""
-
-    def __init__(self, with_proprio=True, **parameters):
-        self.config = Config().updated({name.replace("__", "."): value for name, value in parameters.items()})
-        self.wire = Wire()
-        self.arm = Arm(self.wire)
-        self.inputs = InputStreams(self.wire, self.config, with_proprio)
-        self.loop = ControlLoop(self.config, len(self.config.topics.images), 8, 8 if with_proprio else 0)
-        self.loop.set_instruction("move")
-
-    def feed(self):
-        self.inputs.feed(self.loop)
-
-    def problem(self, now_ns):
-        self.feed()
-        return self.loop.blocked(now_ns) or ""
-
-    def speed(self):
-        return speed(self.loop.motion, self.config.action, self.config.control.rate)
 
 
 def tf2_modules():
@@ -153,7 +52,7 @@ def follow(bench, say, period_ms=33, until_ms=1500):
             say(now_ns)
         if ms % 50 == 0:
             bench.arm.say_images(now_ns)
-            bench.feed()
+            bench.feed(now_ns)
             if ms >= until_ms - 1000:
                 speeds.append(bench.speed())
     return np.array(speeds)
@@ -242,7 +141,7 @@ def test_tf_is_looked_up_at_the_stamp_of_an_image_also_when_it_comes_late(tf2):
             say(now_ns - delay_ms * MS)
         if ms % 50 == 0:
             bench.arm.say_images(now_ns)
-            bench.feed()
+            bench.feed(now_ns)
             if bench.loop.measured:
                 stamps.append(bench.loop.measured.stamp_ns)
                 expected = bench.arm.pose(stamps[-1]).position_m
@@ -273,19 +172,19 @@ def test_tf_starts_over_when_the_clock_jumps_back(tf2):
     follow(bench, say, until_ms=1200)
     back_ns = START - 60_000 * MS
     bench.arm.say_images(back_ns)
-    bench.feed()
+    bench.feed(back_ns)
     for ms in (0, 50, 100):
         say(back_ns + ms * MS)
         bench.arm.say_images(back_ns + ms * MS)
-        bench.feed()
+        bench.feed(back_ns + ms * MS)
     assert bench.loop.measured.stamp_ns == back_ns + 100 * MS
     assert bench.problem(back_ns + 100 * MS) == ""
 
 
 def test_tf_listens_no_longer_when_closed(tf2):
     bench, _ = transforms(tf2)
-    bench.inputs.close(bench.wire)
-    assert bench.wire.callbacks == {}
+    bench.inputs.close()
+    assert bench.wire.callbacks == {} and bench.wire.queues == {}
 
 
 def test_without_tf2_ros_the_remedy_is_named(monkeypatch):
@@ -342,25 +241,10 @@ def test_joint_states_that_cannot_be_used_are_named_until_good_ones_come(change,
 
 def test_fingers_are_needed_only_by_a_policy_with_proprio():
     blind, seeing = Bench(with_proprio=False), Bench()
-    assert TOPICS.joint_states not in blind.wire.callbacks
+    assert TOPICS.joint_states not in blind.wire.queues
     for bench in (blind, seeing):
         bench.arm.say_images(START)
         bench.arm.say_pose(START)
     assert blind.problem(START) == ""
     assert "no position of joint fr3_finger_joint1, fr3_finger_joint2; heard so far: none" in seeing.problem(START)
     assert {stream.topic for stream in blind.inputs.streams()} == {*TOPICS.images, TOPICS.ee_pose}
-
-
-def test_compressed_images_come_on_the_topic_below():
-    bench = Bench(with_proprio=False, topics__image_transport="compressed")
-    bench.arm.say_pose(START)
-    buffer = io.BytesIO()
-    Picture.new("RGB", (8, 6), (200, 30, 40)).save(buffer, "PNG")
-    for topic in TOPICS.images:
-        message = CompressedImage(header=convert.header(START, ""), format="png", data=buffer.getvalue())
-        bench.wire.publish(f"{topic}/compressed", message)
-    assert bench.problem(START) == ""
-    image = bench.loop.request(START).observation.images[1]
-    assert image.shape == (6, 8, 3) and tuple(image[0, 0]) == (200, 30, 40)
-    bench.wire.publish(f"{TOPICS.images[1]}/compressed", CompressedImage(header=convert.header(START + MS, "")))
-    assert f"{TOPICS.images[1]}/compressed: 0 bytes are no complete JPEG or PNG image" in bench.problem(START)

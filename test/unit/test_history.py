@@ -4,9 +4,10 @@ import numpy as np
 from hypothesis import strategies as st
 from properties import given
 
-from specprune_ros.observe.history import GAP_PERIODS, FrameHistory, clock_jumped_back
+from specprune_ros.observe.history import FrameHistory
 
 PERIOD = 50_000_000
+TIMEOUT_S = 0.3
 
 
 def image(stamp_ns):
@@ -18,7 +19,7 @@ def filled(stamps, capacity=12):
     frames = {}
     for stamp in stamps:
         frames[stamp] = image(stamp)
-        assert history.push(stamp, frames[stamp]) is False
+        assert history.push(stamp, frames[stamp], TIMEOUT_S) is None
     return history, frames
 
 
@@ -33,7 +34,7 @@ def oracle(frames, capacity, stamp_ns, offset):
 
 
 @given(
-    st.lists(st.integers(1_000_000, GAP_PERIODS * PERIOD), min_size=1, max_size=40),
+    st.lists(st.integers(1_000_000, round(TIMEOUT_S * 1e9)), min_size=1, max_size=40),
     st.integers(1, 20),
     st.integers(1, 12),
 )
@@ -79,9 +80,13 @@ def test_memory_is_bounded_at_any_camera_rate():
 
 
 def test_gap_and_jump_back_reset():
-    for stamp in (5 * PERIOD + GAP_PERIODS * PERIOD + 1, 4 * PERIOD, 0):
+    for stamp, why in (
+        (5 * PERIOD + 300_000_001, "a gap of 0.30 s (control.observation_timeout 0.30 s)"),
+        (4 * PERIOD, "the stamps went back by 0.05 s"),
+        (0, "the stamps went back by 0.25 s"),
+    ):
         history, _ = filled([i * PERIOD for i in range(6)])
-        assert history.push(stamp, image(stamp)) is True
+        assert history.push(stamp, image(stamp), TIMEOUT_S) == why
         assert len(history) == 1
         assert history.newest[0] == stamp
         assert history.reference(stamp, 1) is None
@@ -89,14 +94,14 @@ def test_gap_and_jump_back_reset():
 
 def test_longest_pause_that_is_not_a_gap():
     history, _ = filled([0])
-    assert history.push(GAP_PERIODS * PERIOD, image(1)) is False
+    assert history.push(300_000_000, image(1), TIMEOUT_S) is None
     assert len(history) == 2
 
 
 def test_repeated_and_reordered_frames_are_ignored():
     history, frames = filled([0, PERIOD])
     for stamp in (PERIOD, PERIOD - 1, 1):
-        assert history.push(stamp, image(stamp)) is False
+        assert history.push(stamp, image(stamp), TIMEOUT_S) is None
     assert len(history) == 2
     assert history.newest == (PERIOD, frames[PERIOD])
 
@@ -108,8 +113,3 @@ def test_shrinking_forgets_and_growing_keeps():
     history.resize(10)
     assert len(history) == 4
 
-
-def test_clock_jumped_back():
-    assert not clock_jumped_back(None, 0, PERIOD)
-    assert not clock_jumped_back(PERIOD, 1, PERIOD)
-    assert clock_jumped_back(PERIOD, 0, PERIOD)

@@ -12,7 +12,8 @@ OWN = "specprune_ros"
 
 NUMERICS = {"numpy"}
 TORCH = {"numpy", "torch", "safetensors", "tokenizers", "transformers", "timm", "PIL"}
-SIM = {"numpy", "mujoco", "OpenGL", "PIL"}
+VISION = {"numpy", "cv2"}
+SIM = {"numpy", "mujoco", "OpenGL"}
 ANYTHING_BUT_ROS = None
 EVERYTHING = None
 CORE = {"types", "config", "rotation", "observe", "control", "prune", "model", "infer"}
@@ -29,13 +30,13 @@ WALL = {
     "rotation": (NUMERICS, set()),
     "shell_variables": (set(), set()),
     "parameter_files": ({"yaml"}, {"config"}),
-    "observe": (NUMERICS, {"types", "config", "rotation"}),
+    "observe": (VISION, {"types", "config", "rotation"}),
     "control": (NUMERICS, {"types", "config", "rotation", "observe", "prune.controller"}),
     "prune": (TORCH, {"types", "config"}),
     "model": (TORCH, {"types", "config", "prune"}),
     "infer": (TORCH, {"types", "config", "observe", "prune", "model"}),
     "sim": (SIM, {"types", "config", "rotation", "shell_variables"}),
-    "draw": (SIM, {"types", "config"}),
+    "draw": (VISION, {"types", "config"}),
     "learn": (ANYTHING_BUT_ROS, CORE | {"sim", "eval"}),
     "eval": (ANYTHING_BUT_ROS, CORE | {"sim", "learn", "bench.machine"}),
     "bench": (ANYTHING_BUT_ROS, CORE | {"sim", "eval", "demo.nodes"}),
@@ -48,7 +49,7 @@ WALL = {
 # Programs that look at a running graph from outside: they are no part of what runs on a robot.
 ROS_CLIENTS = {"demo.client", "bench.jitter_client", *(f"bench.faults.{name}" for name in ("robot", "cases", "scene", "node"))}
 # Imports that are allowed inside a function, where they cost nothing to those who do not call it.
-LAZY = {"observe.kinematics": {"mujoco"}, "observe.pixels": {"PIL"}, "model.hub": {"huggingface_hub"}}
+LAZY = {"observe.kinematics": {"mujoco"}, "model.hub": {"huggingface_hub"}}
 # Stricter than their folder: prune.controller is called from control/, the node's end of the model from ros/. The
 # model's own process starts before torch is imported, so that its errors can be reported.
 LIGHT = {

@@ -9,10 +9,11 @@ from properties import given
 
 from specprune_ros.config import ActionScale, ReferenceFrame
 from specprune_ros.observe.motion import MotionEstimator, angle_between, longest_offset, reference_offset, speed
-from specprune_ros.types import BadInput, EndEffector, Motion
+from specprune_ros.types import EndEffector, Motion
 
 PERIOD = 50_000_000
 METRES, RADIANS = 0.05, 0.5
+TIMEOUT_S = 0.3
 
 
 def estimator():
@@ -42,7 +43,7 @@ def moving(stamp_ns, velocity, spin):
 def test_constant_motion_is_measured_exactly_at_any_rate(velocity, spin, rate_hz, since_periods):
     motion = estimator()
     for i in range(int(rate_hz * 0.6)):
-        motion.push(moving(round(i * 1e9 / rate_hz), velocity, spin))
+        motion.push(moving(round(i * 1e9 / rate_hz), velocity, spin), TIMEOUT_S)
     for measured in (motion.latest(), motion.mean_since(since_periods * PERIOD)):
         assert measured.linear == pytest.approx(math.hypot(*velocity), abs=1e-9)
         assert measured.angular == pytest.approx(abs(spin), abs=1e-6)
@@ -54,7 +55,7 @@ def test_mean_since_is_the_mean_of_the_steps(track, data):
     motion = estimator()
     poses = [pose(i * PERIOD, p[:3], p[3]) for i, p in enumerate(track)]
     for each in poses:
-        motion.push(each)
+        motion.push(each, TIMEOUT_S)
     start = data.draw(st.integers(0, len(poses) - 2))
     steps = list(zip(poses[start:-1], poses[start + 1 :], strict=True))
     linear = np.mean([np.linalg.norm(b.position_m - a.position_m) / METRES for a, b in steps])
@@ -67,8 +68,8 @@ def test_mean_since_is_the_mean_of_the_steps(track, data):
 def test_latest_is_about_one_period():
     motion = estimator()
     for i in range(10):
-        motion.push(moving(i * PERIOD, (1, 0, 0), 0))
-    motion.push(pose(10 * PERIOD, (9 * METRES, 0, 0)))
+        motion.push(moving(i * PERIOD, (1, 0, 0), 0), TIMEOUT_S)
+    motion.push(pose(10 * PERIOD, (9 * METRES, 0, 0)), TIMEOUT_S)
     assert motion.latest().linear == pytest.approx(0.0, abs=1e-12)
     assert motion.mean_since(0).linear == pytest.approx(0.9)
 
@@ -77,32 +78,32 @@ def test_noise_of_a_fast_state_does_not_add_up():
     rng = np.random.default_rng(0)
     motion = estimator()
     for i in range(1000):
-        motion.push(pose(i * 1_000_000, rng.normal(0, 1e-4, 3)))
+        motion.push(pose(i * 1_000_000, rng.normal(0, 1e-4, 3)), TIMEOUT_S)
     assert motion.mean_since(0).linear < 0.01
 
 
 def test_jitter_of_a_state_at_the_control_rate_loses_no_movement():
     motion = estimator()
     for i in range(21):
-        motion.push(pose(i * PERIOD + (PERIOD // 50 if i % 2 else 0), (METRES * (i % 2), 0, 0)))
+        motion.push(pose(i * PERIOD + (PERIOD // 50 if i % 2 else 0), (METRES * (i % 2), 0, 0)), TIMEOUT_S)
     assert motion.mean_since(0).linear == pytest.approx(1.0)
 
 
 def test_unknown_until_half_a_period_is_seen():
     motion = estimator()
     assert motion.latest() is None and motion.mean_since(0) is None
-    motion.push(pose(0))
+    motion.push(pose(0), TIMEOUT_S)
     assert motion.latest() is None and motion.mean_since(0) is None
-    motion.push(pose(PERIOD // 4))
+    motion.push(pose(PERIOD // 4), TIMEOUT_S)
     assert motion.latest() is None
-    motion.push(pose(PERIOD // 2))
+    motion.push(pose(PERIOD // 2), TIMEOUT_S)
     assert motion.latest().linear == 0.0
 
 
 def test_since_a_stamp_that_is_newer_or_forgotten():
     motion = estimator()
     for i in range(400):
-        motion.push(moving(i * PERIOD, (0, 0, -0.5), 0))
+        motion.push(moving(i * PERIOD, (0, 0, -0.5), 0), TIMEOUT_S)
     assert motion.mean_since(10**18) == motion.latest()
     assert motion.mean_since(-1).dz == pytest.approx(-0.5)
 
@@ -110,10 +111,10 @@ def test_since_a_stamp_that_is_newer_or_forgotten():
 def test_duplicates_and_old_stamps_are_ignored():
     motion = estimator()
     for i in range(3):
-        motion.push(moving(i * PERIOD, (0.5, 0, 0), 0))
+        motion.push(moving(i * PERIOD, (0.5, 0, 0), 0), TIMEOUT_S)
     before = motion.latest()
-    assert motion.push(pose(2 * PERIOD, (9, 9, 9))) is False
-    assert motion.push(pose(2 * PERIOD - 1, (9, 9, 9))) is False
+    assert motion.push(pose(2 * PERIOD, (9, 9, 9)), TIMEOUT_S) is None
+    assert motion.push(pose(2 * PERIOD - 1, (9, 9, 9)), TIMEOUT_S) is None
     assert motion.latest() == before
 
 
@@ -121,28 +122,10 @@ def test_duplicates_and_old_stamps_are_ignored():
 def test_clock_jump_starts_over(stamp_ns):
     motion = estimator()
     for i in range(3):
-        motion.push(moving(i * PERIOD, (0.5, 0, 0), 0))
-    assert motion.push(pose(stamp_ns, (9, 9, 9))) is True
+        motion.push(moving(i * PERIOD, (0.5, 0, 0), 0), TIMEOUT_S)
+    assert motion.push(pose(stamp_ns, (9, 9, 9)), TIMEOUT_S) is not None
     assert motion.latest() is None
-    motion.push(pose(stamp_ns + PERIOD, (9, 9, 9)))
-    assert motion.latest().linear == 0.0
-
-
-@pytest.mark.parametrize(
-    "bad, text",
-    [
-        (EndEffector(0, np.array([0, math.nan, 0]), about_z(0)), r"position is \[0.0, nan, 0.0\], not finite"),
-        (EndEffector(0, np.zeros(3), np.array([0, 0, 0, math.inf])), "quaternion is .*not finite"),
-        (EndEffector(0, np.zeros(3), np.zeros(4)), "norm 0.000, expected 1"),
-        (EndEffector(0, np.zeros(2), about_z(0)), r"position has shape \(2,\), expected \(3,\)"),
-    ],
-)
-def test_bad_poses_are_refused_and_change_nothing(bad, text):
-    motion = estimator()
-    motion.push(pose(-PERIOD))
-    with pytest.raises(BadInput, match=text):
-        motion.push(bad)
-    motion.push(pose(0))
+    motion.push(pose(stamp_ns + PERIOD, (9, 9, 9)), TIMEOUT_S)
     assert motion.latest().linear == 0.0
 
 
@@ -196,6 +179,6 @@ def test_measured_speed_does_not_depend_on_scale_and_rate():
         motion = MotionEstimator(metres, radians, round(1e9 / rate_hz))
         for i in range(60):
             s = i / 60
-            motion.push(pose(round(s * 1e9), (0.3 * s * math.sqrt(8 / 9), 0.0, 0.1 * s), 0.8 * s))
+            motion.push(pose(round(s * 1e9), (0.3 * s * math.sqrt(8 / 9), 0.0, 0.1 * s), 0.8 * s), TIMEOUT_S)
         scale = ActionScale(scale_translation=metres, scale_rotation=radians)
         assert speed(motion.latest(), scale, rate_hz) == pytest.approx((0.3, 0.8, 0.1), rel=1e-6)

@@ -1,0 +1,112 @@
+"""Does a picture show anything that a policy could act on? Covered, dazzled, noisy and stuck cameras are told from what
+they deliver, by cheap statistics of a few rows."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from specprune_ros.config import Pictures
+from specprune_ros.observe.motion import angle_between
+from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
+
+ROWS = 32
+"""Rows that are looked at."""
+CELLS = 32
+"""Contrast is that of the means of so many cells along each row, so that the noise of a sensor is no contrast."""
+LAGS = (4, 5, 7)
+"""Pixels so far apart have something in common in every scene, and nothing in noise, also after debayering, blurring or
+JPEG, which make only nearer pixels alike. Several distances, because a pattern of stripes may hide from one."""
+
+
+class PictureWatch:
+    """Judges the pictures of one camera, one after the other."""
+
+    def __init__(self) -> None:
+        self._picture: np.ndarray | None = None
+        self._since_ns = 0
+        self._pose: EndEffector | None = None
+
+    def check(self, image: np.ndarray, stamp_ns: int, measured: EndEffector | None, settings: Pictures) -> None:
+        """BadInput for a picture that the arm must not move by. image: (H, W, 3) uint8 RGB; measured: the pose now.
+
+        A camera is stuck when its picture stays the same to the last bit although the arm has moved since: a scene
+        that stands still is normal, and so is a simulated camera without noise.
+        """
+        if not settings.check:
+            self._picture = None
+            return
+        check_content(image, settings)
+        if self._picture is None or self._pose is None or not np.array_equal(self._picture, image):
+            self._picture, self._since_ns, self._pose = image, stamp_ns, measured
+            return
+        if measured is not None:
+            self._check_stuck(stamp_ns, measured, settings)
+
+    def _check_stuck(self, stamp_ns: int, measured: EndEffector, settings: Pictures) -> None:
+        assert self._pose is not None
+        moved = math.dist(self._pose.position_m, measured.position_m)
+        turned = angle_between(self._pose.quaternion_xyzw, measured.quaternion_xyzw)
+        if moved <= settings.stuck_translation and turned <= settings.stuck_rotation:
+            return
+        stuck_s = (stamp_ns - self._since_ns) / NANOSECONDS
+        raise BadInput(
+            f"the picture has been the same to the last bit for {stuck_s:.2f} s, while the arm moved by {moved:.3f} m "
+            f"and {turned:.2f} rad (limits pictures.stuck_translation {settings.stuck_translation:g} m, "
+            f"pictures.stuck_rotation {settings.stuck_rotation:g} rad); the camera or its driver is "
+            "stuck: start it again"
+        )
+
+
+def check_content(image: np.ndarray, settings: Pictures) -> None:
+    """BadInput for a picture that is black, white, of one even colour, or nothing but noise. (H, W, 3) uint8 RGB."""
+    grey = cv2.cvtColor(np.ascontiguousarray(image[:: max(1, image.shape[0] // ROWS)]), cv2.COLOR_RGB2GRAY)
+    mean, contrast = _mean_and_contrast(grey)
+    numbers = f"mean {mean:.1f} of 255, contrast {contrast:.1f}"
+    if contrast < settings.contrast and mean < settings.dark:
+        raise BadInput(
+            f"the picture is black ({numbers}; limits pictures.dark {settings.dark:g}, pictures.contrast "
+            f"{settings.contrast:g}); uncover the lens or turn on the light"
+        )
+    if contrast < settings.contrast and mean > settings.bright:
+        raise BadInput(
+            f"the picture is white ({numbers}; limits pictures.bright {settings.bright:g}, pictures.contrast "
+            f"{settings.contrast:g}); shorten the exposure or shade the lens"
+        )
+    if contrast < settings.even:
+        raise BadInput(
+            f"the picture has one even colour ({numbers}; limit pictures.even {settings.even:g}); uncover the lens"
+        )
+    likeness = _likeness(grey)
+    if likeness < settings.noise:
+        raise BadInput(
+            f"the picture is noise (pixels {LAGS[0]} to {LAGS[-1]} apart correlate by {likeness:.2f}, limit "
+            f"pictures.noise {settings.noise:g}); check the camera, its cable and its encoding"
+        )
+
+
+def _mean_and_contrast(grey: np.ndarray) -> tuple[float, float]:
+    """Mean brightness, and the standard deviation between the cells of (H, W) uint8, in 0..255."""
+    cells = cv2.resize(grey, (min(CELLS, grey.shape[1]), grey.shape[0]), interpolation=cv2.INTER_AREA)
+    mean, deviation = cv2.meanStdDev(cells)
+    return float(mean[0, 0]), float(deviation[0, 0])
+
+
+def _likeness(grey: np.ndarray) -> float:
+    """The larger of the correlations, without sign, between pixels of a row that are LAGS apart; 1 where the picture is
+    too narrow to tell. (H, W) uint8."""
+    if grey.shape[1] < 2 * max(LAGS):
+        return 1.0
+    values = grey.astype(np.float32)
+    values -= values.mean()
+    variance = float(np.vdot(values, values)) / values.size
+    if variance == 0.0:
+        return 1.0
+
+    def correlation(lag: int) -> float:
+        left, right = values[:, :-lag], values[:, lag:]
+        return abs(float(np.einsum("ij,ij->", left, right)) / left.size) / variance
+
+    return max(correlation(lag) for lag in LAGS)

@@ -1,0 +1,118 @@
+"""Who publishes a topic, as discovery knows it; and which of those are no longer there.
+
+A process that was killed cannot say goodbye: discovery forgets it after about 20 s. Fast DDS writes the process into
+the identifier of every publisher, so on this machine its end is seen at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
+
+REFRESH_S = 0.5
+"""How long a known list of publishers is believed while their number stays the same."""
+UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
+"""What rmw_fastrtps says until it has learnt the name."""
+FAST_DDS = b"\x01\x0f"
+"""The vendor, in the first two bytes of a publisher's identifier (DDS Interoperability Wire Protocol, vendor ids)."""
+HOST, PROCESS = slice(2, 4), slice(4, 6)
+"""Fast DDS puts an identifier of the machine and the lower half of the process id there (GuidUtils)."""
+FORGOTTEN = "one that was killed is forgotten after about 20 s"
+
+
+class Offer(NamedTuple):
+    """One publisher. certain: its process was seen alive on this machine; elsewhere, and with other middlewares,
+    nobody knows."""
+
+    node: str
+    kind: str
+    reliable: bool
+    certain: bool
+
+
+class Publishers:
+    """The publishers of one topic."""
+
+    def __init__(self, node: Node, topic: str):
+        self.topic = node.resolve_topic_name(topic)
+        self._node, self._given = node, topic
+        self._count = -1
+        self._offers: tuple[Offer, ...] = ()
+        self._asked_s = 0.0
+        self._host: bytes | None = None
+        self._seen_alive: set[bytes] = set()
+
+    def offers(self) -> tuple[Offer, ...]:
+        """Those that are there; cheap enough for every control period."""
+        count, now_s = self._node.count_publishers(self.topic), time.monotonic()
+        unnamed = any(offer.node == UNKNOWN_NODE for offer in self._offers)
+        if count != self._count or unnamed or (count and now_s - self._asked_s > REFRESH_S):
+            self._count, self._asked_s = count, now_s
+            self._offers = self._living()
+        return self._offers
+
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(offer.node for offer in self.offers())
+
+    def rivals(self) -> str | None:
+        """Says so when there are several, where one is meant."""
+        offers = self.offers()
+        if len(offers) < 2:
+            return None
+        hint = "" if all(offer.certain for offer in offers) else f" ({FORGOTTEN})"
+        who = named(tuple(offer.node for offer in offers))
+        return f"{len(offers)} publishers on {self.topic}, {who}, where one is meant; stop the others{hint}"
+
+    def _living(self) -> tuple[Offer, ...]:
+        infos = self._node.get_publishers_info_by_topic(self._given)
+        host = self._host = self._host or _own_host(self._node)
+        living = []
+        for info in infos:
+            gid = bytes(info.endpoint_gid)
+            local = host is not None and gid[:2] == FAST_DDS and gid[HOST] == host
+            alive = local and _is_running(int.from_bytes(gid[PROCESS], "little"))
+            if alive:
+                self._seen_alive.add(gid)
+            elif gid in self._seen_alive:
+                continue  # it was on this machine, and has ended
+            reliable = info.qos_profile.reliability is ReliabilityPolicy.RELIABLE
+            living.append(Offer(_full_name(info), info.topic_type, reliable, alive))
+        return tuple(living)
+
+
+def named(nodes: tuple[str, ...]) -> str:
+    """Names of nodes for people to read: "/a, /b twice"."""
+    times = {1: "", 2: " twice"}
+    counts = {node: nodes.count(node) for node in nodes}
+    return ", ".join(f"{node}{times.get(count, f' {count} times')}" for node, count in counts.items())
+
+
+def _full_name(info) -> str:
+    return info.node_name if info.node_name == UNKNOWN_NODE else f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+
+
+def _own_host(node: Node) -> bytes | None:
+    """How Fast DDS calls this machine; None with another middleware."""
+    for info in node.get_publishers_info_by_topic("/parameter_events"):
+        gid = bytes(info.endpoint_gid)
+        if info.node_name == node.get_name() and info.node_namespace == node.get_namespace() and gid[:2] == FAST_DDS:
+            return gid[HOST]
+    return None
+
+
+def _is_running(lower_half: int) -> bool:
+    """Whether a process whose id ends with these 16 bits runs here; one that ended and was not waited for does not."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and int(entry.name) & 0xFFFF == lower_half:
+            try:
+                state = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:  # ended just now
+                continue
+            if state not in "ZX":
+                return True
+    return False
