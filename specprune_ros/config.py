@@ -319,7 +319,9 @@ class Output:
     )
     gripper: str = param(
         "auto",
-        "Gripper of servo_twist and target_pose: GripperCommand action, a topic, or none; auto: the action where control_msgs is installed, else the topic",
+        "Gripper of servo_twist and target_pose: an action, a topic, or none; auto: an action where one of its packages "
+        "is installed, else the topic. Franka's grasp and move are used where franka_msgs is installed and they are "
+        "served, else GripperCommand (control_msgs)",
         choices=("auto", "action", "topic", "none"),
         live=False,
     )
@@ -330,8 +332,23 @@ class Output:
         bounds=(0.001, 0.5),
         live=False,
     )
+    gripper_tolerance: float = param(
+        0.002,
+        "A gripper that cannot open as far as gripper_width is asked for so much less: hands of one model differ",
+        unit="m",
+        bounds=(0.0, 0.1),
+        live=False,
+    )
     gripper_effort: float = param(
         20.0, "Largest effort of a gripper command", unit="N", bounds=(0.0, 200.0), live=False
+    )
+    gripper_speed: float = param(
+        0.1, "Speed at which a Franka Hand opens and closes", unit="m/s", bounds=(0.001, 0.5), live=False
+    )
+    gripper_homing: bool = param(
+        False,
+        "Home a Franka Hand before the first arming: its fingers move all the way, nothing may be between them",
+        live=False,
     )
     gripper_hysteresis: float = param(
         0.1, "A gripper command changes only when the wanted opening is this far beyond the middle", bounds=(0.0, 0.49)
@@ -400,6 +417,11 @@ class Topics:
     )
     gripper_action: str = param(
         "/franka_gripper/gripper_action", "control_msgs/action/GripperCommand server", live=False
+    )
+    franka_gripper: str = param(
+        "/franka_gripper",
+        "Node of Franka's gripper, with the actions grasp, move and homing below it; empty: do not use them",
+        live=False,
     )
     gripper: str = param(
         "~/gripper",
