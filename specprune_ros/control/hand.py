@@ -115,6 +115,7 @@ class Hand:
         self._open_m = settings.open_m
         self._homed = not settings.homing
         self._home_wanted = False
+        self._home_wanted_s = 0.0
         self._home_failed_s: float | None = None
 
     # What is wanted.
@@ -137,7 +138,7 @@ class Hand:
         if not self._home_wanted:
             if self._home_failed_s is not None and now_s - self._home_failed_s < HOME_AGAIN_S:
                 return self.error
-            self._home_wanted = True
+            self._home_wanted, self._home_wanted_s = True, now_s
             self._forget_failures()
         return self.error or "the gripper is being homed (output.gripper_homing); keep its fingers free"
 
@@ -168,6 +169,8 @@ class Hand:
             return None
         if text := obstacle(task):
             self.error = f"{task.value} is not possible: {text}"
+            if task is Task.HOME and now_s - self._home_wanted_s > self.settings.answer_s:
+                self._home_wanted, self._home_failed_s = False, now_s
             return None
         return self._begin(task, now_s)
 

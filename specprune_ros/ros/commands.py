@@ -9,7 +9,7 @@ from specprune_ros.config import Config
 from specprune_ros.ros.gripper import Gripper
 from specprune_ros.ros.interfaces import INTERFACES
 from specprune_ros.ros.servo import Servo
-from specprune_ros.types import Command
+from specprune_ros.types import Command, EndEffector
 
 ACKNOWLEDGE_S = 1.0
 
@@ -31,17 +31,26 @@ class CommandOutput:
     def topic(self) -> str:
         return self._interface.publisher.topic_name
 
-    def obstacles(self) -> list[str]:
-        """What speaks against moving the arm now."""
+    def obstacles(self, measured: EndEffector | None, prepare: bool) -> list[str]:
+        """What speaks against moving the arm now.
+
+        measured: where it is; prepare: nothing else speaks against arming, so what has to happen before it begins."""
         found = []
         rivals = self._node.count_publishers(self.topic) - 1
         if rivals > 0:
             found.append(
                 f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} first"
             )
-        if self._servo and (obstacle := self._servo.obstacle()):
+        if self._servo and (obstacle := self._servo.obstacle(measured, prepare and not found)):
+            found.append(obstacle)
+        if self._hand and prepare and not found and (obstacle := self._hand.obstacle()):
             found.append(obstacle)
         return found
+
+    @property
+    def preparing(self) -> bool:
+        """Whether an obstacle is about to go away by itself, so that arming may wait for it."""
+        return any(part.preparing for part in (self._servo, self._hand) if part)
 
     def send(self, command: Command, now_ns: int, hysteresis: float) -> None:
         """One control period's motion. hysteresis: of the gripper, see `Gripper.want`."""

@@ -58,6 +58,7 @@ class PolicyNode:
         self._gate = SafetyGate()
         self._arming = Arming(node, self._gate, self._obstacles, on_arm=self._armed, on_disarm=self._disarmed)
         self._commands = CommandOutput(node, config)
+        self._arming.preparing = lambda: self._commands.preparing
         self._chunks = node.create_publisher(ActionChunk, topics.chunk, qos.EVENTS)
         self._statuses = node.create_publisher(PruningStatus, topics.status, qos.EVENTS)
         self._debug_images = DebugImages(node, topics)
@@ -168,7 +169,8 @@ class PolicyNode:
         """What speaks against moving the arm now."""
         if self._loop is None:
             return [self._why_inactive()]
-        return self._loop.obstacles(self._now_ns()) + self._model.obstacles() + self._commands.obstacles()
+        found = self._loop.obstacles(self._now_ns()) + self._model.obstacles()
+        return found + self._commands.obstacles(self._loop.measured, prepare=not found)
 
     def _why_inactive(self) -> str:
         if self._policy is not None:
@@ -189,7 +191,7 @@ class PolicyNode:
     def _in_the_way(self) -> list[str]:
         """What disarms an armed arm."""
         disagreement = self._loop.disagreement()
-        return ([disagreement] if disagreement else []) + self._commands.obstacles()
+        return ([disagreement] if disagreement else []) + self._commands.obstacles(self._loop.measured, prepare=False)
 
     # One control period.
 

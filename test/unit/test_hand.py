@@ -228,6 +228,18 @@ def test_homing_that_fails_refuses_arming_and_is_tried_anew_later():
     assert "is being homed" in rig.hand.prepare(rig.now_s) and rig.next().task is Task.HOME
 
 
+def test_homing_without_a_server_is_given_up_so_that_arming_does_not_wait_for_ever():
+    rig = Rig(HOMING)
+    rig.absent = lambda task: "no server of /franka_gripper/homing"
+    rig.hand.prepare(rig.now_s)
+    assert rig.next() is None and rig.hand.preparing, "it may be found in a moment"
+    assert rig.next(HOMING.answer_s + 0.1) is None and not rig.hand.preparing
+    assert rig.hand.prepare(rig.now_s) == "homing is not possible: no server of /franka_gripper/homing"
+    rig.absent = there
+    rig.hand.prepare(rig.now_s + HOME_AGAIN_S)
+    assert rig.next(HOME_AGAIN_S).task is Task.HOME
+
+
 def test_a_homing_nobody_waits_for_is_not_begun_later():
     rig = Rig(HOMING)
     rig.absent = lambda task: "no server of /franka_gripper/homing"
