@@ -7,7 +7,6 @@ The way back: camera sensors and /clock by ros_gz_bridge, joints by joint_state_
 """
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 HERE = Path(__file__).parent
 GAZEBO = HERE.parent / "config" / "gazebo"
@@ -23,16 +22,6 @@ ARGUMENTS = (
 CONTROLLERS = ("joint_state_broadcaster", "fr3_arm_controller", "franka_gripper")
 
 
-def robot_description() -> str:
-    """URDF of the simulator's arm (specprune_ros/sim/panda.py) with what Gazebo needs besides."""
-    from specprune_ros.sim.panda import robot_urdf
-
-    robot = ElementTree.fromstring(robot_urdf())
-    additions = (GAZEBO / "fr3_gazebo.xml").read_text().replace("CONTROLLERS_YAML", str(GAZEBO / "controllers.yaml"))
-    robot.extend(ElementTree.fromstring(additions))
-    return ElementTree.tostring(robot, encoding="unicode")
-
-
 def generate_launch_description():
     # Lazily, so that the arguments above can be read where launch is not installed.
     from launch import LaunchDescription
@@ -43,9 +32,13 @@ def generate_launch_description():
     from launch_ros.actions import Node
     from launch_ros.parameter_descriptions import ParameterValue
 
+    from specprune_ros.sim.gazebo import robot_description, spawned_description
+
     declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
     time = {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}
-    description = {"robot_description": ParameterValue(robot_description(), value_type=str)}
+    urdf = robot_description(GAZEBO)
+    description = {"robot_description": ParameterValue(urdf, value_type=str)}
+    spawned = {"spawned_description": ParameterValue(spawned_description(urdf), value_type=str)}
     semantics = {"robot_description_semantic": ParameterValue((GAZEBO / "fr3.srdf").read_text(), value_type=str)}
 
     # In the root namespace, as a driver would be: the names in the YAML files are absolute.
@@ -67,7 +60,8 @@ def generate_launch_description():
         package="ros_gz_sim",
         executable="create",
         name="spawn_robot",
-        arguments=["-topic", "/robot_description", "-name", "fr3"],
+        parameters=[spawned],
+        arguments=["-param", "spawned_description", "-name", "fr3"],
         output="screen",
     )
     controllers = Node(
