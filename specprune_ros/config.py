@@ -265,9 +265,7 @@ class Supervision:
     """What must be true of an armed arm: it follows its commands, and moves only by them. Otherwise the node disarms."""
 
     enabled: bool = param(True, "Compare commanded and measured motion while armed, and disarm when they disagree")
-    delay: float = param(
-        0.1, "Time that the arm may take before it answers a command", unit="s", bounds=(0.0, 2.0)
-    )
+    delay: float = param(0.1, "Time that the arm may take before it answers a command", unit="s", bounds=(0.0, 2.0))
     follow_translation: float = param(
         0.01,
         "Commanded translation that must show in the measured pose, apart from that of the last `delay`",
@@ -283,9 +281,7 @@ class Supervision:
     drift_translation: float = param(
         0.025, "Measured translation that no command explains", unit="m", bounds=(0.001, 1.0)
     )
-    drift_rotation: float = param(
-        0.15, "Measured rotation that no command explains", unit="rad", bounds=(0.01, 6.0)
-    )
+    drift_rotation: float = param(0.15, "Measured rotation that no command explains", unit="rad", bounds=(0.01, 6.0))
     error_translation: float = param(
         0.05, "With target_pose: distance of the measured pose from the target", unit="m", bounds=(0.001, 0.5)
     )
@@ -403,6 +399,12 @@ class Topics:
         "geometry_msgs/PoseStamped of the end effector in the base frame",
         live=False,
     )
+    franka_robot_state: str = param(
+        "/franka_robot_state_broadcaster/robot_state",
+        "franka_msgs/FrankaRobotState, read where franka_msgs is installed: reflex, user stop and guiding keep the arm "
+        "from being armed, and disarm it; empty: not read",
+        live=False,
+    )
     robot_description: str = param(
         "/robot_description", "URDF, for forward kinematics when motion comes from joints", live=False
     )
@@ -449,12 +451,24 @@ class Robot:
         live=False,
     )
     base_frame: str = param("fr3_link0", "Frame of poses and actions", live=False)
+    pose_frame: str = param(
+        "",
+        "Another name of base_frame that the pose topic may be stamped with; empty: none, apart from `base` where "
+        "base_frame is a Franka's <arm>_link0, as franka_ros2 stamps poses with the root of its URDF",
+        live=False,
+    )
     ee_frame: str = param("fr3_hand_tcp", "End-effector frame, for tf and joints", live=False)
     finger_joints: tuple = param(
         ("fr3_finger_joint1", "fr3_finger_joint2"),
         "Left and right gripper joint; twice the same where one is measured",
         live=False,
     )
+
+    @property
+    def same_frames(self) -> tuple[str, ...]:
+        """Names other than base_frame that a measured pose may be stamped with, because they mean the same frame."""
+        name = self.pose_frame or ("base" if self.base_frame.endswith("_link0") else self.base_frame)
+        return () if name == self.base_frame else (name,)
 
 
 @dataclass(frozen=True)

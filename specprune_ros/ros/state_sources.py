@@ -71,13 +71,13 @@ class PoseSource:
     """A driver that publishes the pose."""
 
     def __init__(self, node: Node, config: Config):
-        self._frame = config.robot.base_frame
+        self._frame, self._same_frames = config.robot.base_frame, config.robot.same_frames
         self._stream = Stream(node, PoseStamped, config.topics.ee_pose)
         self.streams = (self._stream,)
 
     def take(self, image_ns: int | None, timeout_s: float) -> EndEffector | None:
         for message in self._stream.take():
-            return convert.end_effector(message, self._frame, self._stream.topic)
+            return convert.end_effector(message, self._frame, self._stream.topic, self._same_frames)
         return None
 
     def close(self, node: Node) -> None:
