@@ -1,9 +1,10 @@
 """The policy on a Franka in Gazebo (gz-sim Harmonic): `ros2 launch specprune_ros gazebo.launch.py`
 
-The way of a command: policy_node (twist) -> MoveIt Servo (joint positions) -> joint_trajectory_controller -> gz_ros2_control
--> Gazebo; the gripper's by its action. This is the usual way on ROS 2 Jazzy, of released packages only, and the same as on a
-real arm. Gazebo's own controllers know joints but no Cartesian commands, and ros2_control has no Cartesian streaming controller.
-The way back: camera sensors and /clock by ros_gz_bridge, joints by joint_state_broadcaster, the pose by forward kinematics.
+The way of a command: policy_node (twist) -> MoveIt Servo (joint positions) -> joint_trajectory_controller ->
+gz_ros2_control -> Gazebo; the gripper's by its action. This is the usual way on ROS 2 Jazzy, of released packages only,
+and the same as on a real arm. Gazebo's own controllers know joints but no Cartesian commands, and ros2_control has no
+Cartesian streaming controller. The way back: camera sensors and /clock by ros_gz_bridge, joints by
+joint_state_broadcaster, the pose by forward kinematics.
 """
 
 from pathlib import Path
@@ -15,6 +16,11 @@ ARGUMENTS = (
     # (name, default, what it does); the rest: bringup.launch.py
     ("params_file", str(HERE.parent / "config" / "gazebo.yaml"), "YAML with the policy node's parameters"),
     ("use_sim_time", "true", "Follow Gazebo's /clock"),
+    (
+        "relative_topics",
+        "false",
+        "The bridge's topics are absolute names, as one Gazebo has one robot: not with a namespace",
+    ),
     ("gui", "true", "Show Gazebo's window; false: server only, rendering without a display"),
     ("world", str(GAZEBO / "tabletop.sdf"), "SDF of the world"),
 )
@@ -79,11 +85,12 @@ def generate_launch_description():
         output="screen",
     )
     policy = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(HERE / "bringup.launch.py")))
-    # The controller manager lives in the robot's plugin, so that it is there once the robot is; Servo wants joint states.
+    # The controller manager lives in the robot's plugin, so that it is there once the robot is; Servo wants joint
+    # states.
     after_spawning = RegisterEventHandler(OnProcessExit(target_action=spawn, on_exit=[controllers]))
     after_controllers = RegisterEventHandler(OnProcessExit(target_action=controllers, on_exit=[servo]))
     started = [OpaqueFunction(function=gazebo), bridge, state_publisher, after_spawning, after_controllers, spawn]
-    return LaunchDescription([*declared, *started, policy])
+    return LaunchDescription([*declared, policy, *started])  # the policy's file first: it checks the parameters
 
 
 def gazebo(context):

@@ -15,9 +15,11 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from specprune_ros.config import ConfigError
+from specprune_ros.ros.launcher import Launcher
 
 _received: list[int] = []
 """Signals that asked this process to end."""
+_launcher = Launcher(os.environ)
 
 WAKE_S = 0.1
 """Longest time until a signal is noticed while nothing happens."""
@@ -37,8 +39,8 @@ class Application(Protocol):
 
 
 def stop_requested() -> bool:
-    """Whether a signal asked this process to end: for whatever waits for long."""
-    return bool(_received)
+    """Whether this process should end, by a signal or because its launch is gone: for whatever waits for long."""
+    return bool(_received) or _launcher.gone()
 
 
 def run(make: Callable[[], Application], args: Sequence[str] | None = None) -> int:
@@ -88,6 +90,10 @@ def _spin(make: Callable[[], Application], stopping: Callable[[], bool]) -> bool
     try:
         while not stopping():
             executor.spin_once(timeout_sec=WAKE_S)
+        if _launcher.gone():
+            application.node.get_logger().warning(
+                f"ends because the launch that started it (process {_launcher.pid}) did"
+            )
     finally:
         clean = application.close()
         executor.shutdown()

@@ -22,6 +22,7 @@ WALL = {
     "types": (NUMERICS, set()),
     "config": (NUMERICS, {"types"}),
     "rotation": (NUMERICS, set()),
+    "parameter_files": ({"yaml"}, {"config"}),
     "observe": (NUMERICS, {"types", "config", "rotation"}),
     "control": (NUMERICS, {"types", "config", "rotation", "observe", "prune.controller"}),
     "prune": (TORCH, {"types", "config"}),
@@ -33,7 +34,7 @@ WALL = {
     "eval": (ANYTHING_BUT_ROS, CORE | {"sim", "learn", "bench.machine"}),
     "bench": (ANYTHING_BUT_ROS, CORE | {"sim", "eval", "demo.nodes"}),
     "demo": (ANYTHING_BUT_ROS, CORE | {"sim", "eval", "draw", "bench.machine"}),
-    "ros": (EVERYTHING, CORE | {"sim", "draw", "ros", "msg", "srv"}),
+    "ros": (EVERYTHING, CORE | {"sim", "draw", "ros", "msg", "srv", "parameter_files"}),
 }
 # Programs that look at a running graph from outside: they are no part of what runs on a robot.
 ROS_CLIENTS = {"demo.client", "bench.jitter_client"}
