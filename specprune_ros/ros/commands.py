@@ -8,6 +8,7 @@ from rclpy.node import Node
 from specprune_ros.config import Config
 from specprune_ros.ros.gripper import Gripper
 from specprune_ros.ros.interfaces import INTERFACES
+from specprune_ros.ros.robot_mode import robot_mode
 from specprune_ros.ros.servo import Servo
 from specprune_ros.types import Command, EndEffector
 
@@ -23,6 +24,7 @@ class CommandOutput:
         self._hand = None if self._interface.has_gripper else Gripper(node, config)
         twist = config.output.interface == "servo_twist"
         self._servo = Servo(node, config) if twist and config.output.switch_servo else None
+        self._robot_mode = robot_mode(node, config)
         self._opening: float | None = None
         self._rests_left = 0
         self._closed = False
@@ -41,6 +43,8 @@ class CommandOutput:
             found.append(
                 f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} first"
             )
+        if self._robot_mode and (obstacle := self._robot_mode.obstacle()):
+            found.append(obstacle)
         if self._servo and (obstacle := self._servo.obstacle(measured, prepare and not found)):
             found.append(obstacle)
         if self._hand and prepare and not found and (obstacle := self._hand.obstacle()):
