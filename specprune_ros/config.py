@@ -315,9 +315,9 @@ class Output:
     )
     gripper: str = param(
         "auto",
-        "Gripper of servo_twist and target_pose: an action, a topic, or none; auto: an action where one of its packages "
-        "is installed, else the topic. Franka's grasp and move are used where franka_msgs is installed and they are "
-        "served, else GripperCommand (control_msgs)",
+        "Gripper of servo_twist and target_pose: an action, a topic, or none; auto: the action where control_msgs is "
+        "installed, else the topic. Action: Franka's grasp and move where franka_msgs is installed and they are served, "
+        "else GripperCommand",
         choices=("auto", "action", "topic", "none"),
         live=False,
     )

@@ -6,6 +6,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 
 from specprune_ros.config import Config
+from specprune_ros.control.hand import HandState
 from specprune_ros.ros.gripper import Gripper
 from specprune_ros.ros.interfaces import INTERFACES
 from specprune_ros.ros.robot_mode import robot_mode
@@ -41,7 +42,8 @@ class CommandOutput:
         rivals = self._node.count_publishers(self.topic) - 1
         if rivals > 0:
             found.append(
-                f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} first"
+                f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} "
+                "first; one that was killed is forgotten after about 20 s"
             )
         if self._robot_mode and (obstacle := self._robot_mode.obstacle()):
             found.append(obstacle)
@@ -55,6 +57,11 @@ class CommandOutput:
     def preparing(self) -> bool:
         """Whether an obstacle is about to go away by itself, so that arming may wait for it."""
         return any(part.preparing for part in (self._servo, self._hand) if part)
+
+    @property
+    def hand(self) -> HandState | None:
+        """What the gripper does; None where it is no affair of its own."""
+        return self._hand.state() if self._hand else None
 
     def send(self, command: Command, now_ns: int, hysteresis: float) -> None:
         """One control period's motion. hysteresis: of the gripper, see `Gripper.want`."""

@@ -13,6 +13,9 @@ from rclpy.serialization import deserialize_message
 from specprune_ros.control import franka_mode
 from specprune_ros.ros import qos
 
+LOOK_EVERY_S = 0.1
+"""A state has hundreds of fields and takes a millisecond or more to become a Python object: not in every period."""
+
 
 class Unattended(CallbackGroup):
     """Its subscriptions never wake an executor: 1000 large messages a second would keep a core busy."""
@@ -36,18 +39,24 @@ class FrankaMode:
             kind, topic, lambda message: None, qos.SENSOR_IN, callback_group=Unattended(), raw=True
         )
         self._state: Any = None
-        self._received_s = 0.0
+        self._received_s = self._looked_s = 0.0
 
     def obstacle(self) -> str | None:
         """What speaks against moving the robot now: its mode, its errors, or that it says nothing any more."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s > LOOK_EVERY_S:
+            self._looked_s = now_s
+            self._look(now_s)
+        if self._state is None:
+            return None
+        age_s = now_s - self._received_s
+        return franka_mode.obstacle(self.topic, self._state.robot_mode, _errors(self._state), age_s)
+
+    def _look(self, now_s: float) -> None:
         with self._subscription.handle:
             newest = self._subscription.handle.take_message(self._kind, True)  # of a queue of one
         if newest is not None:
-            self._state, self._received_s = deserialize_message(newest[0], self._kind), time.monotonic()
-        if self._state is None:
-            return None
-        age_s = time.monotonic() - self._received_s
-        return franka_mode.obstacle(self.topic, self._state.robot_mode, _errors(self._state), age_s)
+            self._state, self._received_s = deserialize_message(newest[0], self._kind), now_s
 
 
 def robot_state_type() -> type | None:

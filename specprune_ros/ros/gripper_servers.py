@@ -140,11 +140,13 @@ def servers(node: Node, config: Config) -> list[Server]:
     kind = config.output.gripper
     if kind in ("none", "topic"):
         return []
-    found: list[Server] = []
-    if config.topics.franka_gripper and (actions := _module("franka_msgs.action", "Grasp")):
-        found.append(FrankaGripper(node, config, actions))
-    if actions := _module("control_msgs.action", "GripperCommand"):
-        found.append(CommandedGripper(node, config, actions.GripperCommand))
+    own = _module("franka_msgs.action", "Grasp") if config.topics.franka_gripper else None
+    common = _module("control_msgs.action", "GripperCommand")
+    if kind == "auto" and not common:
+        return []
+    found: list[Server] = [FrankaGripper(node, config, own)] if own else []
+    if common:
+        found.append(CommandedGripper(node, config, common.GripperCommand))
     if kind == "action" and not found:
         raise ConfigError(f"output.gripper: 'action' needs the package control_msgs, which is not there; {INSTALL}")
     return found

@@ -303,6 +303,7 @@ class PolicyNode:
         if self._loop is None:
             self._diagnostics.hold_reason = self._why_inactive()
         steadiness = self._timer.steadiness() if self._timer else Steadiness()
+        self._diagnostics.hand = self._commands.hand
         self._diagnostics.publish(self._loop, self._inputs.streams() if self._inputs else [], steadiness)
         self._status.publish(
             self._state,

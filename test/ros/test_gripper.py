@@ -6,8 +6,13 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from functools import partial
+
 from fake_franka import BASE, FakeHand, actions
+from geometry_msgs.msg import PoseStamped
 from ros_helpers import Graph
+from ros_rig import PoseWatch
+from ros_rig import Rig as NodeRig
 from std_msgs.msg import Float64
 
 from specprune_ros.config import Config, ConfigError
@@ -88,6 +93,29 @@ def test_homing_is_done_before_arming_and_once(graph):
     assert len(sent(hand, "homing")) == 1 and not rig.gripper.preparing
 
 
+@with_own
+def test_one_call_of_arm_homes_the_hand_first_and_says_when_nothing_can(graph):
+    watch = partial(PoseWatch, kind=PoseStamped, topic="/target_pose")
+    parameters = {"output__interface": "target_pose", "output__gripper_homing": True}
+    rig = NodeRig(graph, watch=watch, instruction="move", **parameters)
+    refusals = []
+
+    def refused():
+        refusals.append(rig.trigger("arm"))
+        return "homing is not possible: no server of /franka_gripper/homing" in refusals[-1][1]
+
+    graph.until(refused, what="a refusal with the reason")
+    assert not any(success for success, _ in refusals)
+    hand = FakeHand(graph.node)
+    hand.homed = False
+    rig.arm()
+    assert hand.homed and hand.goals[0][0] == "homing"
+    rig.until_moving(8)
+    rig.stop("disarm")
+    rig.arm()
+    assert len(sent(hand, "homing")) == 1, "once is enough"
+
+
 @with_common
 def test_through_the_common_action_a_thick_object_is_a_failed_grasp_and_the_remedy_is_said(graph):
     hand, rig = FakeHand(graph.node, own=False), Rig(graph)
@@ -142,6 +170,25 @@ def test_a_server_that_is_missing_or_vanishes_is_said_and_waited_for(graph):
     rig.until_error("the server vanished (no server of")
     hand = FakeHand(graph.node, own=False)
     graph.until(lambda: rig.state.reached == "open", what="open, once there is a server again")
+
+
+@with_common
+def test_the_node_follows_the_policys_wish_and_says_in_the_diagnostics_what_went_wrong(graph):
+    hand = FakeHand(graph.node, own=False)
+    watch = partial(PoseWatch, kind=PoseStamped, topic="/target_pose")
+    rig = NodeRig(graph, watch=watch, instruction="move", output__interface="target_pose", topics__franka_gripper="''")
+    rig.arm()
+    rig.until_moving(8)
+    graph.until(lambda: rig.value("reached", "gripper") == "closed", what="a closed gripper")
+    assert [goal.command.position for goal in sent(hand, "gripper_action")] == [0.0], "0.25 open is closed; said once"
+    hand.homed = False
+    rig.say("open")
+    graph.until(lambda: "given up" in rig.value("error", "gripper"), what="the reason")
+    assert "opening to 0.038 m a finger was aborted" in rig.process.text()
+    hand.homed = True
+    rig.stop("disarm")
+    rig.arm()
+    graph.until(lambda: rig.value("reached", "gripper") == "open", what="another try, after arming")
 
 
 def test_the_topic_is_told_only_of_changes_and_again_after_release(graph):
