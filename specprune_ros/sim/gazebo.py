@@ -1,7 +1,7 @@
 """The arm of our simulator for Gazebo (gz-sim Harmonic): its URDF with what Gazebo needs besides, and the copy of it
 that Gazebo itself gets.
 
-What differs in Gazebo's copy was found by running it (gz-sim 8.14.0; docs/how-to/gazebo.md):
+What differs in Gazebo's copy was found by running it (gz-sim 8.14.0; docs/how_to/gazebo.md):
 
 - A velocity servo that reaches its joint's velocity limit is no longer controlled and runs to the end stop (known:
   gz-sim#1684, gz_ros2_control#165, dartsim#2422). So no joint has a limit that it could reach. Limits on what is
