@@ -1,7 +1,7 @@
 """The policy on a Franka. `ros2 launch specprune_ros franka.launch.py bringup:=true robot_ip:=172.16.0.2`
 
-Cameras, and MoveIt Servo or a Cartesian controller for the commands, are started apart from this (README). Nothing moves
-before `ros2 service call /policy_node/arm std_srvs/srv/Trigger`.
+Cameras, and MoveIt Servo or a Cartesian controller for the commands, are started apart from this (README). Nothing
+moves before `ros2 service call /policy_node/arm std_srvs/srv/Trigger`.
 """
 
 from pathlib import Path
@@ -30,30 +30,43 @@ def generate_launch_description():
     from launch.substitutions import LaunchConfiguration
 
     declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
+    # The policy comes first: its file declares the arguments that the driver shares, and checks the parameters before
+    # the driver is started.
     driver = OpaqueFunction(function=franka_bringup, condition=IfCondition(LaunchConfiguration("bringup")))
     policy = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(HERE / "bringup.launch.py")))
-    return LaunchDescription([*declared, driver, policy])
+    return LaunchDescription([*declared, OpaqueFunction(function=address), policy, driver])
+
+
+def address(context):
+    """[]; RuntimeError when a driver is wanted without the robot's address: its default would be somebody else's."""
+    from launch.substitutions import LaunchConfiguration
+
+    wanted, robot_ip = (LaunchConfiguration(name).perform(context) for name in ("bringup", "robot_ip"))
+    if wanted.lower() in ("true", "1") and not robot_ip:
+        raise RuntimeError("bringup:=true needs the robot's address: add robot_ip:=<address or host name>")
+    return []
 
 
 def franka_bringup(context):
-    """[Franka's own launch file]; RuntimeError without an address: its default would be somebody else's robot."""
+    """[Franka's own launch file]"""
     from launch.actions import GroupAction, IncludeLaunchDescription
     from launch.launch_description_sources import PythonLaunchDescriptionSource
     from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
     from launch_ros.substitutions import FindPackageShare
 
-    robot_ip, robot_type = (LaunchConfiguration(name).perform(context) for name in ("robot_ip", "robot_type"))
-    if not robot_ip:
-        raise RuntimeError("bringup:=true needs the robot's address: add robot_ip:=<address or host name>")
+    from specprune_ros.ros import launching
+
     source = PythonLaunchDescriptionSource(
         PathJoinSubstitution([FindPackageShare("franka_bringup"), "launch", "franka.launch.py"])
     )
+    robot_type = LaunchConfiguration("robot_type")
     arguments = {
-        "robot_ip": robot_ip,
+        "robot_ip": LaunchConfiguration("robot_ip"),
         "robot_type": robot_type,
         "arm_id": robot_type,  # its name before franka_ros2 2.0
         "load_gripper": "true",
-        "namespace": "",  # an included file would inherit ours, and the driver's topics are absolute names in the YAML
+        # An included file would inherit ours, and with absolute topics the driver is not in it.
+        "namespace": LaunchConfiguration("namespace") if launching.moves_topics(context) else "",
     }
     driver = IncludeLaunchDescription(source, launch_arguments=arguments.items())
     return [GroupAction([driver])]  # its arguments end with it, and do not become the policy node's

@@ -1,13 +1,13 @@
 """The policy on a Franka in Gazebo (gz-sim Harmonic): `ros2 launch specprune_ros gazebo.launch.py`
 
-The way of a command: policy_node (twist) -> MoveIt Servo (joint positions) -> joint_trajectory_controller -> gz_ros2_control
--> Gazebo; the gripper's by its action. This is the usual way on ROS 2 Jazzy, of released packages only, and the same as on a
-real arm. Gazebo's own controllers know joints but no Cartesian commands, and ros2_control has no Cartesian streaming controller.
-The way back: camera sensors and /clock by ros_gz_bridge, joints by joint_state_broadcaster, the pose by forward kinematics.
+The way of a command: policy_node (twist) -> MoveIt Servo (joint positions) -> joint_trajectory_controller ->
+gz_ros2_control -> Gazebo; the gripper's by its action. This is the usual way on ROS 2 Jazzy, of released packages only,
+and the same as on a real arm. Gazebo's own controllers know joints but no Cartesian commands, and ros2_control has no
+Cartesian streaming controller. The way back: camera sensors and /clock by ros_gz_bridge, joints by
+joint_state_broadcaster, the pose by forward kinematics.
 """
 
 from pathlib import Path
-from xml.etree import ElementTree
 
 HERE = Path(__file__).parent
 GAZEBO = HERE.parent / "config" / "gazebo"
@@ -16,21 +16,16 @@ ARGUMENTS = (
     # (name, default, what it does); the rest: bringup.launch.py
     ("params_file", str(HERE.parent / "config" / "gazebo.yaml"), "YAML with the policy node's parameters"),
     ("use_sim_time", "true", "Follow Gazebo's /clock"),
+    (
+        "relative_topics",
+        "false",
+        "The bridge's topics are absolute names, as one Gazebo has one robot: not with a namespace",
+    ),
     ("gui", "true", "Show Gazebo's window; false: server only, rendering without a display"),
     ("world", str(GAZEBO / "tabletop.sdf"), "SDF of the world"),
 )
 
 CONTROLLERS = ("joint_state_broadcaster", "fr3_arm_controller", "franka_gripper")
-
-
-def robot_description() -> str:
-    """URDF of the simulator's arm (specprune_ros/sim/panda.py) with what Gazebo needs besides."""
-    from specprune_ros.sim.panda import robot_urdf
-
-    robot = ElementTree.fromstring(robot_urdf())
-    additions = (GAZEBO / "fr3_gazebo.xml").read_text().replace("CONTROLLERS_YAML", str(GAZEBO / "controllers.yaml"))
-    robot.extend(ElementTree.fromstring(additions))
-    return ElementTree.tostring(robot, encoding="unicode")
 
 
 def generate_launch_description():
@@ -43,9 +38,13 @@ def generate_launch_description():
     from launch_ros.actions import Node
     from launch_ros.parameter_descriptions import ParameterValue
 
+    from specprune_ros.sim.gazebo import robot_description, spawned_description
+
     declared = [DeclareLaunchArgument(name, default_value=value, description=text) for name, value, text in ARGUMENTS]
     time = {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}
-    description = {"robot_description": ParameterValue(robot_description(), value_type=str)}
+    urdf = robot_description(GAZEBO)
+    description = {"robot_description": ParameterValue(urdf, value_type=str)}
+    spawned = {"spawned_description": ParameterValue(spawned_description(urdf), value_type=str)}
     semantics = {"robot_description_semantic": ParameterValue((GAZEBO / "fr3.srdf").read_text(), value_type=str)}
 
     # In the root namespace, as a driver would be: the names in the YAML files are absolute.
@@ -67,7 +66,8 @@ def generate_launch_description():
         package="ros_gz_sim",
         executable="create",
         name="spawn_robot",
-        arguments=["-topic", "/robot_description", "-name", "fr3"],
+        parameters=[spawned],
+        arguments=["-param", "spawned_description", "-name", "fr3"],
         output="screen",
     )
     controllers = Node(
@@ -85,11 +85,12 @@ def generate_launch_description():
         output="screen",
     )
     policy = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(HERE / "bringup.launch.py")))
-    # The controller manager lives in the robot's plugin, so that it is there once the robot is; Servo wants joint states.
+    # The controller manager lives in the robot's plugin, so that it is there once the robot is; Servo wants joint
+    # states.
     after_spawning = RegisterEventHandler(OnProcessExit(target_action=spawn, on_exit=[controllers]))
     after_controllers = RegisterEventHandler(OnProcessExit(target_action=controllers, on_exit=[servo]))
     started = [OpaqueFunction(function=gazebo), bridge, state_publisher, after_spawning, after_controllers, spawn]
-    return LaunchDescription([*declared, *started, policy])
+    return LaunchDescription([*declared, policy, *started])  # the policy's file first: it checks the parameters
 
 
 def gazebo(context):

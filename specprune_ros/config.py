@@ -339,7 +339,9 @@ class Output:
     )
     gripper: str = param(
         "auto",
-        "Gripper of servo_twist and target_pose: GripperCommand action, a topic, or none; auto: the action where control_msgs is installed, else the topic",
+        "Gripper of servo_twist and target_pose: an action, a topic, or none; auto: the action where control_msgs is "
+        "installed, else the topic. Action: Franka's grasp and move where franka_msgs is installed and they are served, "
+        "else GripperCommand",
         choices=("auto", "action", "topic", "none"),
         live=False,
     )
@@ -350,8 +352,23 @@ class Output:
         bounds=(0.001, 0.5),
         live=False,
     )
+    gripper_tolerance: float = param(
+        0.002,
+        "A gripper that cannot open as far as gripper_width is asked for so much less: hands of one model differ",
+        unit="m",
+        bounds=(0.0, 0.1),
+        live=False,
+    )
     gripper_effort: float = param(
         20.0, "Largest effort of a gripper command", unit="N", bounds=(0.0, 200.0), live=False
+    )
+    gripper_speed: float = param(
+        0.1, "Speed at which a Franka Hand opens and closes", unit="m/s", bounds=(0.001, 0.5), live=False
+    )
+    gripper_homing: bool = param(
+        False,
+        "Home a Franka Hand before the first arming: its fingers move all the way, nothing may be between them",
+        live=False,
     )
     gripper_hysteresis: float = param(
         0.1, "A gripper command changes only when the wanted opening is this far beyond the middle", bounds=(0.0, 0.49)
@@ -440,6 +457,12 @@ class Topics:
         "geometry_msgs/PoseStamped of the end effector in the base frame",
         live=False,
     )
+    franka_robot_state: str = param(
+        "/franka_robot_state_broadcaster/robot_state",
+        "franka_msgs/FrankaRobotState, read where franka_msgs is installed: reflex, user stop and guiding keep the arm "
+        "from being armed, and disarm it; empty: not read",
+        live=False,
+    )
     robot_description: str = param(
         "/robot_description", "URDF, for forward kinematics when motion comes from joints", live=False
     )
@@ -454,6 +477,11 @@ class Topics:
     )
     gripper_action: str = param(
         "/franka_gripper/gripper_action", "control_msgs/action/GripperCommand server", live=False
+    )
+    franka_gripper: str = param(
+        "/franka_gripper",
+        "Node of Franka's gripper, with the actions grasp, move and homing below it; empty: do not use them",
+        live=False,
     )
     gripper: str = param(
         "~/gripper",
@@ -504,12 +532,24 @@ class Robot:
         live=False,
     )
     base_frame: str = param("fr3_link0", "Frame of poses and actions", live=False)
+    pose_frame: str = param(
+        "",
+        "Another name of base_frame that the pose topic may be stamped with; empty: none, apart from `base` where "
+        "base_frame is a Franka's <arm>_link0, as franka_ros2 stamps poses with the root of its URDF",
+        live=False,
+    )
     ee_frame: str = param("fr3_hand_tcp", "End-effector frame, for tf and joints", live=False)
     finger_joints: tuple = param(
         ("fr3_finger_joint1", "fr3_finger_joint2"),
         "Left and right gripper joint; twice the same where one is measured",
         live=False,
     )
+
+    @property
+    def same_frames(self) -> tuple[str, ...]:
+        """Names other than base_frame that a measured pose may be stamped with, because they mean the same frame."""
+        name = self.pose_frame or ("base" if self.base_frame.endswith("_link0") else self.base_frame)
+        return () if name == self.base_frame else (name,)
 
 
 @dataclass(frozen=True)

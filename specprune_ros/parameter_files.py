@@ -38,8 +38,12 @@ def read(path: str | Path) -> tuple[Section, ...]:
     """All sections of a file; ConfigError when it cannot be read or is no parameter file."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Knows the tuples that launch_ros writes for lists, into the files that it makes of a node's parameters."""
+
+    Loader.add_constructor("tag:yaml.org,2002:python/tuple", Loader.construct_sequence)
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Loader)  # of a safe one
     except OSError as error:
         raise ConfigError(f"parameter file {path}: {error.strerror}; give the path of a YAML file") from None
     except (yaml.YAMLError, ValueError) as error:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
@@ -12,6 +16,11 @@ from specprune_ros.config import Safety
 from specprune_ros.control.safety import SafetyGate, State
 from specprune_ros.ros import qos
 from specprune_ros.types import Command, Hold
+
+WAIT_S = 10.0
+"""So long ~/arm waits for what prepares itself. Whoever gave up waiting is not surprised by a motion much later."""
+LOOK_EVERY_S = 0.02
+"""How often it looks."""
 
 
 class Arming:
@@ -27,11 +36,16 @@ class Arming:
     ):
         self._node, self._gate, self._obstacles = node, gate, obstacles
         self._on_arm, self._on_disarm = on_arm, on_disarm
+        self.preparing: Callable[[], bool] = lambda: False
+        """Whether an obstacle is about to go away by itself: ~/arm waits for that, and its caller with it."""
+        self._stops = 0
+        """How often somebody stopped it by hand: who does so while ~/arm waits, means it."""
         self._by_itself = True  # until somebody stops it by hand
         self._published: str | None = None
         self._state = node.create_publisher(String, "~/safety", qos.LATCHED)
+        # A group of its own: while it waits, the control timer and ~/estop must run.
+        node.create_service(Trigger, "~/arm", self._arm_when_ready, callback_group=MutuallyExclusiveCallbackGroup())
         for name, act in (
-            ("arm", self._arm),
             ("disarm", self._disarm),
             ("estop", self._estop),
             ("reset_estop", self._reset_estop),
@@ -73,11 +87,11 @@ class Arming:
         return refusal
 
     def _disarm(self) -> None:
-        self._by_itself = False
+        self._stops, self._by_itself = self._stops + 1, False
         self.disarm("disarmed by ~/disarm; call ~/arm")
 
     def _estop(self) -> None:
-        self._by_itself = False
+        self._stops, self._by_itself = self._stops + 1, False
         before = self._gate.state
         self._gate.estop("~/estop was called")
         self._changed(before)
@@ -98,13 +112,31 @@ class Arming:
             self._state.publish(String(data=text))
             self._node.get_logger().info(text)
 
-    def _service(self, act: Callable[[], str | None]):
-        def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-            refusal = act()
-            response.success, response.message = (
-                refusal is None,
-                refusal or f"{self._gate.state.value}: {self._gate.reason}",
-            )
-            return response
+    async def _arm_when_ready(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Arms, as soon as what it has to wait for (Servo's answer, a homed gripper) is there."""
+        stops, refusal, until_s = self._stops, self._arm(), time.monotonic() + WAIT_S
+        while refusal and self.preparing() and time.monotonic() < until_s:
+            await moment(self._node)
+            if stops != self._stops:
+                refusal = f"stopped by hand while arming was waiting: {self._gate.reason}"
+                break
+            refusal = self._arm()
+        return self._answer(response, refusal)
 
-        return answer
+    def _service(self, act: Callable[[], str | None]):
+        return lambda request, response: self._answer(response, act())
+
+    def _answer(self, response: Trigger.Response, refusal: str | None) -> Trigger.Response:
+        response.success = refusal is None
+        response.message = refusal or f"{self._gate.state.value}: {self._gate.reason}"
+        return response
+
+
+async def moment(node: Node) -> None:
+    """Lets everything else run for a moment."""
+    over = Future()
+    timer = node.create_timer(
+        LOOK_EVERY_S, lambda: over.set_result(None), clock=Clock(clock_type=ClockType.STEADY_TIME)
+    )
+    await over
+    node.destroy_timer(timer)

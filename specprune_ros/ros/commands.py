@@ -6,10 +6,12 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 
 from specprune_ros.config import Config
+from specprune_ros.control.hand import HandState
 from specprune_ros.ros.gripper import Gripper
 from specprune_ros.ros.interfaces import INTERFACES
+from specprune_ros.ros.robot_mode import robot_mode
 from specprune_ros.ros.servo import Servo
-from specprune_ros.types import Command
+from specprune_ros.types import Command, EndEffector
 
 ACKNOWLEDGE_S = 1.0
 
@@ -23,6 +25,7 @@ class CommandOutput:
         self._hand = None if self._interface.has_gripper else Gripper(node, config)
         twist = config.output.interface == "servo_twist"
         self._servo = Servo(node, config) if twist and config.output.switch_servo else None
+        self._robot_mode = robot_mode(node, config)
         self._opening: float | None = None
         self._rests_left = 0
         self._closed = False
@@ -31,17 +34,34 @@ class CommandOutput:
     def topic(self) -> str:
         return self._interface.publisher.topic_name
 
-    def obstacles(self) -> list[str]:
-        """What speaks against moving the arm now."""
+    def obstacles(self, measured: EndEffector | None, prepare: bool) -> list[str]:
+        """What speaks against moving the arm now.
+
+        measured: where it is; prepare: nothing else speaks against arming, so what has to happen before it begins."""
         found = []
         rivals = self._node.count_publishers(self.topic) - 1
         if rivals > 0:
             found.append(
-                f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} first"
+                f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} "
+                "first; one that was killed is forgotten after about 20 s"
             )
-        if self._servo and (obstacle := self._servo.obstacle()):
+        if self._robot_mode and (obstacle := self._robot_mode.obstacle()):
+            found.append(obstacle)
+        if self._servo and (obstacle := self._servo.obstacle(measured, prepare and not found)):
+            found.append(obstacle)
+        if self._hand and prepare and not found and (obstacle := self._hand.obstacle()):
             found.append(obstacle)
         return found
+
+    @property
+    def preparing(self) -> bool:
+        """Whether an obstacle is about to go away by itself, so that arming may wait for it."""
+        return any(part.preparing for part in (self._servo, self._hand) if part)
+
+    @property
+    def hand(self) -> HandState | None:
+        """What the gripper does; None where it is no affair of its own."""
+        return self._hand.state() if self._hand else None
 
     def send(self, command: Command, now_ns: int, hysteresis: float) -> None:
         """One control period's motion. hysteresis: of the gripper, see `Gripper.want`."""

@@ -119,12 +119,14 @@ def image(picture: np.ndarray, stamp: Header) -> Image:
     return message
 
 
-def end_effector(message: PoseStamped, base_frame: str, topic: str) -> EndEffector:
-    """The measured pose, unchecked but for its frame: BadInput unless that is the base frame."""
-    if message.header.frame_id != base_frame:
+def end_effector(message: PoseStamped, base_frame: str, topic: str, same: Sequence[str] = ()) -> EndEffector:
+    """The measured pose, unchecked but for its frame: BadInput unless that is the base frame. same: other names of it."""
+    frames = (base_frame, *same)
+    if message.header.frame_id not in frames:
         raise BadInput(
-            f"{topic}: the pose is in frame {message.header.frame_id!r}, expected {base_frame!r}; "
-            "change the publisher or set robot.base_frame"
+            f"{topic}: the pose is in frame {message.header.frame_id!r}, expected {' or '.join(map(repr, frames))}; "
+            "change the publisher or robot.base_frame, or, only if it is the same frame by another name, set "
+            "robot.pose_frame"
         )
     return _end_effector(message.header, message.pose.position, message.pose.orientation, topic)
 

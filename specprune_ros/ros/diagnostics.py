@@ -11,6 +11,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from specprune_ros.control.hand import HandState
 from specprune_ros.control.jitter import Steadiness
 from specprune_ros.control.loop import ControlLoop
 from specprune_ros.control.safety import SafetyGate, State
@@ -39,6 +40,8 @@ class Diagnostics:
         self._misses_before = 0
         self.hold_reason: str | None = "starting"
         """Why nothing is commanded now; None while commands go out."""
+        self.hand: HandState | None = None
+        """What the gripper does, where it is one of its own."""
 
     def ticked(self, hold_reason: str | None) -> None:
         self._ticks += 1
@@ -59,6 +62,8 @@ class Diagnostics:
         if loop and not self._ticks:
             self.hold_reason = no_time or NO_TICK
         parts = [self._control(loop, steadiness), self._inference(loop), self._inputs(loop, streams)]
+        if self.hand:
+            parts.append(self._gripper(self.hand))
         message = DiagnosticArray(status=parts)
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
@@ -140,6 +145,10 @@ class Diagnostics:
         if lost:
             return self._status("inputs", DiagnosticStatus.WARN, "; ".join(lost), values)
         return self._status("inputs", DiagnosticStatus.OK, "all inputs arrive", values)
+
+    def _gripper(self, hand: HandState) -> DiagnosticStatus:
+        level = DiagnosticStatus.WARN if hand.error else DiagnosticStatus.OK
+        return self._status("gripper", level, hand.error or f"wanted {hand.wanted}, is {hand.reached}", asdict(hand))
 
     def _status(self, part: str, level: bytes, text: str, values: Mapping[str, object]) -> DiagnosticStatus:
         pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]

@@ -59,6 +59,7 @@ class PolicyNode:
         self._gate = SafetyGate()
         self._arming = Arming(node, self._gate, self._obstacles, on_arm=self._armed, on_disarm=self._disarmed)
         self._commands = CommandOutput(node, config)
+        self._arming.preparing = lambda: self._commands.preparing
         self._chunks = node.create_publisher(ActionChunk, topics.chunk, qos.EVENTS)
         self._statuses = node.create_publisher(PruningStatus, topics.status, qos.EVENTS)
         self._debug_images = DebugImages(node, topics)
@@ -175,8 +176,8 @@ class PolicyNode:
         now_ns = self._now_ns()
         if no_time := self._inputs.clock_problem(now_ns):
             return [no_time]
-        in_the_way = self._inputs.obstacles() + self._loop.obstacles(now_ns)
-        return in_the_way + self._model.obstacles() + self._commands.obstacles()
+        found = self._inputs.obstacles() + self._loop.obstacles(now_ns) + self._model.obstacles()
+        return found + self._commands.obstacles(self._loop.measured, prepare=not found)
 
     def _why_inactive(self) -> str:
         if self._policy is not None:
@@ -197,7 +198,8 @@ class PolicyNode:
     def _in_the_way(self) -> list[str]:
         """What disarms an armed arm."""
         disagreement = self._loop.disagreement()
-        return ([disagreement] if disagreement else []) + self._inputs.obstacles() + self._commands.obstacles()
+        found = ([disagreement] if disagreement else []) + self._inputs.obstacles()
+        return found + self._commands.obstacles(self._loop.measured, prepare=False)
 
     # One control period.
 
@@ -319,6 +321,7 @@ class PolicyNode:
         steadiness = self._timer.steadiness() if self._timer else Steadiness()
         streams = self._inputs.streams() if self._inputs else []
         no_time = self._inputs.clock_problem(self._now_ns()) if self._inputs else None
+        self._diagnostics.hand = self._commands.hand
         self._diagnostics.publish(self._loop, streams, steadiness, no_time)
         self._status.publish(
             self._state,

@@ -18,12 +18,14 @@ from rclpy.signals import SignalHandlerOptions
 
 from specprune_ros import parameter_files, shell_variables
 from specprune_ros.config import ConfigError
+from specprune_ros.ros.launcher import Launcher
 
 ROS_ERRORS = (_rclpy.RCLError, _rclpy.UnknownROSArgsError)
 
 _received: list[int] = []
 """Signals that asked this process to end."""
 _arguments: list[str] = []
+_launcher = Launcher(os.environ)
 
 WAKE_S = 0.1
 """Longest time until a signal is noticed while nothing happens."""
@@ -43,8 +45,8 @@ class Application(Protocol):
 
 
 def stop_requested() -> bool:
-    """Whether a signal asked this process to end: for whatever waits for long."""
-    return bool(_received)
+    """Whether this process should end, by a signal or because its launch is gone: for whatever waits for long."""
+    return bool(_received) or _launcher.gone()
 
 
 def arguments() -> Sequence[str]:
@@ -117,6 +119,10 @@ def _spin(make: Callable[[], Application], stopping: Callable[[], bool]) -> bool
     try:
         while not stopping():
             executor.spin_once(timeout_sec=WAKE_S)
+        if _launcher.gone():
+            application.node.get_logger().warning(
+                f"ends because the launch that started it (process {_launcher.pid}) did"
+            )
     finally:
         clean = application.close()
         executor.shutdown()

@@ -8,20 +8,19 @@ import time
 from rclpy.node import Node
 
 from specprune_ros.config import Config, ConfigError
+from specprune_ros.control.halts import Halts
 from specprune_ros.ros import qos
+from specprune_ros.types import EndEffector
 
 TWIST = 1
 """moveit_msgs/srv/ServoCommandType: TWIST."""
 
-HALTED = {2: "halted at a singularity", 5: "halted before a collision", -1: "found the command invalid"}
-"""moveit_msgs/msg/ServoStatus codes at which nothing may be sent; others slow the arm down by themselves (ros.md)."""
-
-JUDGED_AFTER_S = 0.3
-"""Servo repeats its verdict on the last command it got, for ever: what it says about ours is known a few of its periods after the first."""
+ANSWER_S = 2.0
+"""How long the switch to twist commands may take."""
 
 
 class Servo:
-    """Keeps Servo's newest status, and asks for twist commands."""
+    """Asks for twist commands when the arm is to be armed, and keeps Servo's newest verdict."""
 
     def __init__(self, node: Node, config: Config):
         self._name = config.topics.servo_node
@@ -29,38 +28,59 @@ class Servo:
         self._request = service.Request
         self._client = node.create_client(service, f"{self._name}/switch_command_type")
         node.create_subscription(status, f"{self._name}/status", self._store, qos.EVENTS)
-        self._code: int | None = None
+        self._halts = Halts()
         self._answer = None
-        self._since_s: float | None = None
+        self._asked_s = 0.0
 
-    def obstacle(self) -> str | None:
-        """What speaks against sending twists now."""
-        if self._code in HALTED:
-            return f"{self._name} {HALTED[self._code]} (status {self._code}); move the arm away from there before arming again"
+    def obstacle(self, measured: EndEffector | None, prepare: bool) -> str | None:
+        """What speaks against sending twists now.
+
+        measured: where the arm is; prepare: ask for twist commands, unless that was done since the last disarming."""
+        now_s = time.monotonic()
         if not self._client.service_is_ready():
             self._answer = None
+            self._halts.forget()
             return f"{self._name}/switch_command_type is not there; is MoveIt Servo running?"
+        if halted := self._halts.obstacle(measured, now_s):
+            return f"{self._name} {halted}"
         if self._answer is None:
-            self._answer = self._client.call_async(self._request(command_type=TWIST))
-            return f"{self._name} is being switched to twist commands; arm again"
-        if not self._answer.done():
-            return f"{self._name}/switch_command_type has not answered yet; arm again"
-        if not self._answer.result().success:
-            self._answer = None
-            return f"{self._name} refused to switch to twist commands"
-        return None
+            if not prepare:
+                return None
+            self._answer, self._asked_s = self._client.call_async(self._request(command_type=TWIST)), now_s
+        return self._switching(now_s)
+
+    @property
+    def preparing(self) -> bool:
+        """Whether Servo is being switched, so that arming may wait for its answer."""
+        return self._answer is not None and not self._answer.done()
 
     def sent(self) -> None:
         """A twist was sent."""
-        self._since_s = self._since_s or time.monotonic()
+        self._halts.sent(time.monotonic())
 
     def release(self) -> None:
         """Disarmed: another command type may be chosen and the arm moved by others until the next arming."""
-        self._answer = self._code = self._since_s = None
+        self._answer = None
+        self._halts.release()
+
+    def _switching(self, now_s: float) -> str | None:
+        if self.preparing:
+            taken_s = now_s - self._asked_s
+            if taken_s > ANSWER_S:
+                self._client.remove_pending_request(self._answer)
+                self._answer = None
+                return (
+                    f"{self._name}/switch_command_type has not answered for {taken_s:.1f} s (bound {ANSWER_S:g} s); "
+                    "restart MoveIt Servo"
+                )
+            return f"{self._name} is being switched to twist commands"
+        if not self._answer.result().success:
+            self._answer = None
+            return f"{self._name} refused to switch to twist commands; its log says why"
+        return None
 
     def _store(self, message) -> None:
-        if self._since_s is not None and time.monotonic() - self._since_s > JUDGED_AFTER_S:
-            self._code = int(message.code)
+        self._halts.heard(int(message.code), time.monotonic())
 
 
 def _interfaces():
@@ -69,6 +89,7 @@ def _interfaces():
         return service, importlib.import_module("moveit_msgs.msg").ServoStatus
     except (ImportError, AttributeError):
         raise ConfigError(
-            "output.switch_servo: needs moveit_msgs with ServoCommandType (ROS 2 Jazzy or newer), which is not there; install it "
-            "(apt install ros-$ROS_DISTRO-moveit-msgs), or set it to false and switch Servo to twist commands yourself"
+            "output.switch_servo: needs moveit_msgs with ServoCommandType (ROS 2 Jazzy or newer), which is not there; "
+            "install it (apt install ros-$ROS_DISTRO-moveit-msgs), or set it to false and switch Servo to twist "
+            "commands yourself"
         ) from None

@@ -133,7 +133,7 @@ class PoseSource:
     """A driver that publishes the pose."""
 
     def __init__(self, node: Node, config: Config):
-        self._frame = config.robot.base_frame
+        self._frame, self._same_frames = config.robot.base_frame, config.robot.same_frames
         self._stream = Stream(node, PoseStamped, config.topics.ee_pose)
         self._publishers = Publishers(node, config.topics.ee_pose)
         self.streams = (self._stream,)
@@ -144,7 +144,7 @@ class PoseSource:
         if not taken:
             return None
         self.follows = taken[-1].follows
-        return convert.end_effector(taken[-1].message, self._frame, self._stream.topic)
+        return convert.end_effector(taken[-1].message, self._frame, self._stream.topic, self._same_frames)
 
     def rivals(self) -> list[str]:
         found = self._publishers.rivals()

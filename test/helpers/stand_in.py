@@ -1,7 +1,7 @@
 """Stands for any executable a launch file starts: records how it was started, and waits for its end.
 
-$STAND_IN_RECORDS/<name>.json: arguments, parameters (of all --params-file, later ones win), when it was started. Programs that end by
-themselves are named in $STAND_IN_ENDING.
+$STAND_IN_RECORDS/<name>.json: arguments, parameters (of all --params-file, later ones win), environment, when it was
+started. Programs that end by themselves are named in $STAND_IN_ENDING.
 """
 
 import itertools
@@ -14,6 +14,9 @@ import time
 from pathlib import Path
 
 import yaml
+
+# As launch_ros writes lists into the files that it makes of a node's parameters.
+yaml.SafeLoader.add_constructor("tag:yaml.org,2002:python/tuple", yaml.SafeLoader.construct_sequence)
 
 
 def flattened(values, prefix=""):
@@ -35,7 +38,13 @@ def main():
                 parameters |= dict(flattened(content["ros__parameters"]))
     record = Path(os.environ["STAND_IN_RECORDS"], f"{name}.json")
     unfinished = record.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps({"arguments": arguments, "parameters": parameters, "time": time.monotonic()}))
+    found = {
+        "arguments": arguments,
+        "parameters": parameters,
+        "environment": dict(os.environ),
+        "time": time.monotonic(),
+    }
+    unfinished.write_text(json.dumps(found))
     unfinished.rename(record)
     if name not in os.environ["STAND_IN_ENDING"].split():
         ended.wait()

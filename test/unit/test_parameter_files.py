@@ -119,3 +119,10 @@ def test_ros_arguments_are_told_from_others(file):
     assert given(line) == [path]
     assert empty_lists(line) == ["b", "d"]
     assert given([]) == given(["node", "--ros-args", "--params-file"]) == []
+
+
+def test_lists_that_launch_ros_writes_as_tuples_are_lists(file):
+    text = "/policy_node:\n  ros__parameters:\n    topics.images: !!python/tuple\n    - a\n    - b\n"
+    assert read(file(text)) == (Section("/policy_node", {"topics.images": ["a", "b"]}),)
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        read(file("/**: {ros__parameters: {a: !!python/object/apply:os.getcwd []}}"))

@@ -1,0 +1,75 @@
+"""The state that franka_ros2 publishes of a robot: read where franka_msgs is installed (it is not on PyPI)."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import Any
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+
+from specprune_ros.control import franka_mode
+from specprune_ros.ros import qos
+
+LOOK_EVERY_S = 0.1
+"""A state has hundreds of fields and takes a millisecond or more to become a Python object: not in every period."""
+
+
+class Unattended(CallbackGroup):
+    """Its subscriptions never wake an executor: 1000 large messages a second would keep a core busy."""
+
+    def can_execute(self, entity: Any) -> bool:
+        return False
+
+    def beginning_execution(self, entity: Any) -> bool:
+        return False
+
+    def ending_execution(self, entity: Any) -> None:
+        pass
+
+
+class FrankaMode:
+    """Fetches the newest state when asked. Nothing is known before the first one: a simulator has none."""
+
+    def __init__(self, node: Node, kind: type, topic: str):
+        self._kind, self.topic = kind, node.resolve_topic_name(topic)
+        self._subscription = node.create_subscription(
+            kind, topic, lambda message: None, qos.SENSOR_IN, callback_group=Unattended(), raw=True
+        )
+        self._state: Any = None
+        self._received_s = self._looked_s = 0.0
+
+    def obstacle(self) -> str | None:
+        """What speaks against moving the robot now: its mode, its errors, or that it says nothing any more."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s > LOOK_EVERY_S:
+            self._looked_s = now_s
+            self._look(now_s)
+        if self._state is None:
+            return None
+        age_s = now_s - self._received_s
+        return franka_mode.obstacle(self.topic, self._state.robot_mode, _errors(self._state), age_s)
+
+    def _look(self, now_s: float) -> None:
+        with self._subscription.handle:
+            newest = self._subscription.handle.take_message(self._kind, True)  # of a queue of one
+        if newest is not None:
+            self._state, self._received_s = deserialize_message(newest[0], self._kind), now_s
+
+
+def robot_state_type() -> type | None:
+    """franka_msgs/msg/FrankaRobotState; None where franka_msgs is not installed."""
+    try:
+        return importlib.import_module("franka_msgs.msg").FrankaRobotState
+    except (ImportError, AttributeError):
+        return None
+
+
+def _errors(state: Any) -> list[str]:
+    """Names of what is wrong now; after a motion was aborted, of why."""
+    for errors in (state.current_errors, state.last_motion_errors):
+        if found := [name for name in errors.get_fields_and_field_types() if getattr(errors, name)]:
+            return found
+    return []
