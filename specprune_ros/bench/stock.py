@@ -51,7 +51,8 @@ class Stock:
     def infer(self, observation: Observation) -> tuple[np.ndarray, dict[str, float]]:
         """(T, 7) float64 action units, not clipped, and the time of every stage [ms]."""
         marks = Marks(self.device)
-        pixels = to_model(upload(observation.images, self.config.views, self.device), self.config)
+        seen = to_model(upload(observation.images, self.config.views, self.device), self.config)
+        pixels = seen.movedim(-1, 1).float() / 255
         marks("preprocess")
         visual = self.model.projector(torch.cat([self._view(view[None]) for view in pixels], dim=1))
         marks("vision")

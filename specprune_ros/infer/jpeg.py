@@ -1,7 +1,7 @@
 """What a JPEG round trip does to pixels, as tensor arithmetic: no file, no host, shapes fixed by the input's.
 
 Upstream encodes every camera frame with TensorFlow (quality 95, 4:2:0, accurate forward DCT) and decodes it with TensorFlow's
-default, the fast inverse DCT (openvla_oft.md, Details). Both are libjpeg's integer arithmetic, which is reproduced to the bit;
+default, the fast inverse DCT (docs/reference/openvla_oft.md, Details). Both are libjpeg's integer arithmetic, which is reproduced to the bit;
 entropy coding loses nothing and is left out. Sources: ITU-T T.81 (tables K.1 and K.2), T.871 (colour), Loeffler, Ligtenberg,
 Moschytz 1989 (forward DCT), Arai, Agui, Nakajima 1988 (inverse DCT), libjpeg's documented roundings and edges.
 

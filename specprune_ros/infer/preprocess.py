@@ -36,7 +36,7 @@ def upload(images: tuple[np.ndarray, ...], views: int, device: torch.device | st
 
 
 def to_model(frames: Frames, config: ModelConfig) -> Tensor:
-    """(V, 3, S, S) float32 in [0, 1], S = `config.image_size`, from frames of any size. The towers normalise.
+    """(V, S, S, 3) uint8, S = `config.image_size`, from frames of any size: what the towers see. They normalise.
 
     As in upstream's evaluation: JPEG round trip at the camera's size, Lanczos-3 to S x S, crop to the middle 90 % of the area;
     without the first or the last where the checkpoint was trained without.
@@ -47,7 +47,7 @@ def to_model(frames: Frames, config: ModelConfig) -> Tensor:
         sized = lanczos3(coded, config.image_size, config.image_size)
         return centre_crop(sized) if config.center_crop else sized
 
-    return _batched(seen, frames).movedim(-1, 1).float() / 255
+    return _batched(seen, frames)
 
 
 def to_compare(frames: Frames, config: ModelConfig) -> Tensor:

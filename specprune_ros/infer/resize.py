@@ -1,7 +1,7 @@
 """TensorFlow's image resampling on any torch device: Lanczos-3 with antialias, and the 90 % centre crop.
 
 Both follow the float32 arithmetic of TensorFlow's operations `ScaleAndTranslate` and `CropAndResize` (what their documentation
-and openvla_oft.md state), in gathers and sums of few terms, so that neither TF32 nor the order of a product changes a pixel.
+and docs/reference/openvla_oft.md state), in gathers and sums of few terms, so that neither TF32 nor the order of a product changes a pixel.
 """
 
 from __future__ import annotations

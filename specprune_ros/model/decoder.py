@@ -1,7 +1,7 @@
 """A Llama decoder with bidirectional attention, exposed layer by layer so that tokens can leave on the way.
 
 Query/key/value and gate/up projections are fused; `checkpoint.py` splits and joins them. Rotary embeddings follow each
-token's ORIGINAL position for the whole pass (method.md, Setting).
+token's ORIGINAL position for the whole pass (docs/explanation/method.md, Setting).
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Vla(nn.Module):
         return self.projector(self.vision_backbone(images)).flatten(0, 1)[None]
 
     def assemble(self, visual: Tensor, proprio: Tensor | None, prompt: Tensor) -> Tensor:
-        """The whole input sequence (openvla_oft.md, Prompt and sequence).
+        """The whole input sequence (docs/reference/openvla_oft.md, Prompt and sequence).
 
         visual: (B, n, width); proprio: (B, P) normalised or None; prompt: (B, 1 + n_prompt) token ids with BOS first.
         Returns (B, L, width). Placeholder embeddings are zero.
@@ -248,7 +248,7 @@ class _Pass:
     def _original(self, score: Tensor) -> Tensor:
         """Scores of the tokens present, in original token space (V, N); -inf for tokens that left."""
         full = score.new_full((self.layout.visual,), -torch.inf)
-        return full.index_copy_(0, self.present, score).view(self.layout.views, self.layout.patches)
+        return full.scatter(0, self.present, score).view(self.layout.views, self.layout.patches)
 
     def _prune_static(self, scores: Tensor) -> None:
         history, threshold = self.history, self.plan.static.similarity_threshold
@@ -272,10 +272,10 @@ class _Pass:
 
 def reached(trace: Trace, layout: Layout) -> Tensor:
     """(V * N,) uint8: `Source` bits of every visual token, with how far it came."""
-    nothing = torch.zeros(layout.visual, dtype=torch.uint8, device=trace.kept.device)
-    bits = (
-        nothing.index_fill(0, trace.static, int(Source.AFTER_STATIC))
-        if trace.sources is None
-        else trace.sources.flatten()
-    )
-    return bits | nothing.index_fill(0, trace.kept, int(Source.LAST_LAYER))
+    nothing = torch.zeros(layout.visual, dtype=torch.int64, device=trace.kept.device)
+    bits = nothing.scatter(0, trace.kept, int(Source.LAST_LAYER))
+    if trace.sources is None:
+        bits = bits + nothing.scatter(0, trace.static, int(Source.AFTER_STATIC))
+    else:
+        bits = bits + trace.sources.flatten()
+    return bits.to(torch.uint8)

@@ -13,7 +13,7 @@ from specprune_ros.types import Mode
 
 PAPER_DEPTH = 32
 STATIC_LAYER = 2
-"""Static pruning happens after this many layers (method.md 1)."""
+"""Static pruning happens after this many layers (docs/explanation/method.md, Static pruning)."""
 
 PRUNE_LAYERS = (5, 10, 15, 20)
 GLOBAL_LAYER = 15

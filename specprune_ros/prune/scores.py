@@ -1,4 +1,4 @@
-"""Attention that task tokens pay to visual tokens: only the needed rows, on top of SDPA (method.md, eq. 1)."""
+"""Attention that task tokens pay to visual tokens: only the needed rows, on top of SDPA (docs/explanation/method.md, eq. 1)."""
 
 from __future__ import annotations
 
@@ -28,4 +28,6 @@ def visual_score(attention: Tensor, first: int, count: int) -> Tensor:
 
 def mean_entropy(attention: Tensor) -> Tensor:
     """Mean entropy [nat] of the attention rows over all keys: () float32."""
-    return torch.special.entr(attention).sum() / attention[..., 0].numel()
+    # A weight of 0 adds nothing; the smallest normal number under the logarithm keeps it from being 0 * -inf.
+    logarithms = attention.clamp(min=torch.finfo(attention.dtype).tiny).log()
+    return -(attention * logarithms).sum() / attention[..., 0].numel()

@@ -1,4 +1,7 @@
-"""Static pruning, once per action chunk: V_retain = V_global U V_dynamic U V_local per view (method.md 1)."""
+"""Static pruning, once per action chunk: V_retain = V_global U V_dynamic U V_local per view.
+
+Source: docs/explanation/method.md, Static pruning.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def ranks(score: Tensor) -> Tensor:
     """Rank of every entry along the last axis, 0 = highest score; ties go to the lower index. Same shape, int64."""
     order = score.argsort(dim=-1, descending=True, stable=True)
     positions = torch.arange(score.shape[-1], device=score.device).expand_as(order)
-    return torch.empty_like(order).scatter_(-1, order, positions)
+    return torch.zeros_like(order).scatter(-1, order, positions)
 
 
 def select_static(
@@ -51,7 +54,7 @@ def select_static(
     votes = votes.float()
     priority = votes * 4 - torch.where(votes > 0, best.clamp(max=1), best)
     kept = priority.topk(budget.static_keep, dim=-1).indices.sort(dim=-1).values
-    mask = torch.zeros_like(sources, dtype=torch.bool).scatter_(-1, kept, True)
+    mask = torch.zeros_like(sources).scatter(-1, kept, torch.ones_like(kept, dtype=sources.dtype))
     sources = torch.where(votes > 0, sources, int(Source.FILL))
     sources = (sources + int(Source.AFTER_STATIC)) * mask
     views, patches = priority.shape
