@@ -40,7 +40,10 @@ def load_policy(config: Config, progress=None) -> Policy:
     if device.type == "cpu":
         keep_freed_memory()
     dtype = _dtype(settings.dtype, device)
-    policy = Policy(load_checkpoint(source, device, dtype, settings, progress or LoadingLog()), settings.engine)
+    # Compiled layers cannot be exported, so there is nothing to convert where they are asked for.
+    engine = "eager" if settings.compile and settings.engine == "auto" and device.type == "cpu" else settings.engine
+    checkpoint = load_checkpoint(source, device, dtype, settings, progress or LoadingLog())
+    policy = Policy(checkpoint, engine, settings.cache_dir)
     if settings.compile:
         policy.compile()
     return policy

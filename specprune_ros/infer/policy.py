@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from specprune_ros.config import PRESETS, Config, Pruning
-from specprune_ros.infer.engine import make_engine
-from specprune_ros.infer.passes import Inputs, Outputs, Passes
+from specprune_ros.infer.engines import make_engine
+from specprune_ros.infer.passes import Inputs, Passes
 from specprune_ros.infer.preprocess import upload
+from specprune_ros.model.attention import choose_attention
 from specprune_ros.model.checkpoint import Checkpoint, CheckpointError
 from specprune_ros.model.flops import inference_flop
 from specprune_ros.model.vla import Plan
@@ -34,6 +35,7 @@ from specprune_ros.types import (
 )
 
 PRESET_LEVELS = tuple(values["pruning.aggressiveness"] for values in PRESETS.values())
+SETTLE_S = 600.0
 MOST_PROMPTS = 32
 """Instructions whose tokens are kept on the device."""
 
@@ -41,7 +43,7 @@ MOST_PROMPTS = 32
 class Policy:
     """A checkpoint ready to act. Use it from one thread: the same for `warm_up`, `infer` and `idle`."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: str = "auto"):
+    def __init__(self, checkpoint: Checkpoint, engine: str = "auto", cache_dir: str = ""):
         self.checkpoint, self.model, self.config = checkpoint, checkpoint.model, checkpoint.config
         if self.config.action_dims != ACTION_DIMS:
             raise CheckpointError(
@@ -55,7 +57,9 @@ class Policy:
         self.proprio_dims = self.config.proprio_dims
         self.chunk_steps = self.config.chunk_steps
         self.patch_grid = (self.config.grid, self.config.grid)
-        self.engine = make_engine(engine, Passes(self.model), self.device)
+        widths = (*(tower.width // tower.heads for tower in self.config.towers), self.config.decoder.head_dim)
+        self.attention = choose_attention(self.device, self.dtype, widths)
+        self.engine = make_engine(engine, Passes(self.model), self.device, cache_dir)
         self._prompts: dict[str, tuple[Layout, Tensor]] = {}
         self._expected: tuple | None = None
 
@@ -90,12 +94,12 @@ class Policy:
         inputs, layout, plan = self._work(request, config.pruning, memory)
         self._expect(inputs, layout, config.pruning)
         uploaded = time.perf_counter()
-        outputs, clock = self.engine.run(inputs, layout, plan)
+        outputs, spent = self.engine.run(inputs, layout, plan)
         actions = self._actions(outputs.actions)
         bits = outputs.bits.cpu().numpy()
-        spent_ms = {**clock.milliseconds(), "total": 1e3 * (time.perf_counter() - began)}
+        spent_ms = {**spent.milliseconds(), "total": 1e3 * (time.perf_counter() - began)}
         spent_ms["preprocess"] += 1e3 * (uploaded - began)
-        report = self._report(request, config.pruning, plan, inputs, outputs, bits, spent_ms)
+        report = self._report(request, config.pruning, plan, inputs, layout, bits, spent_ms)
         chunk = ActionChunk(request.chunk_id, observation.stamp_ns, actions, report.mode, observation.instruction)
         return InferenceResult(
             chunk, report, PolicyMemory(outputs.salient, observation.instruction, observation.stamp_ns)
@@ -106,15 +110,22 @@ class Policy:
         """Use a moment without a request to get a bit of later work ready; False when there is none left."""
         return self.engine.idle()
 
+    def settle(self, timeout_s: float = SETTLE_S) -> bool:
+        """Wait until inferences of every expected kind run as fast as they will; False when that took too long."""
+        return self.engine.settle(timeout_s)
+
     @property
     def pending(self) -> int:
-        """How many things `idle` has still to get ready; inference works before, but slower."""
+        """How many things `idle` has still to get ready, each of which stops inferences for a moment: wait before moving.
+
+        What is made beside the inferences does not count: they work at once, only slower.
+        """
         return self.engine.pending
 
     @property
     def engine_state(self) -> str:
-        """Which engine runs, and what went wrong with it."""
-        return f"{self.engine.name}: {self.engine.trouble}" if self.engine.trouble else self.engine.name
+        """Which engine runs, what is still being made for it, and what went wrong with it."""
+        return self.engine.state
 
     def _expect(self, inputs: Inputs, layout: Layout, pruning: Pruning) -> None:
         """What may come next with these cameras and these words: either mode, at this aggressiveness or a preset's."""
@@ -191,7 +202,7 @@ class Policy:
         actions = self.checkpoint.statistics.restore_actions(normalised[0].float().cpu().numpy())
         return np.clip(actions, [-1.0] * 6 + [0.0], 1.0)
 
-    def _report(self, request, pruning, plan: Plan, inputs: Inputs, outputs: Outputs, bits, spent_ms) -> PruningReport:
+    def _report(self, request, pruning, plan: Plan, inputs: Inputs, layout, bits, spent_ms) -> PruningReport:
         views = bits.reshape(self.view_count, self.config.patches)
 
         def per_view(flag: Source) -> tuple[int, ...]:
@@ -213,6 +224,6 @@ class Policy:
             frame_offset=request.frame_offset if inputs.reference is not None else 0,
             reused_global=inputs.reuse is not None,
             stage_ms={stage: spent_ms[stage] for stage in (*STAGES, "total")},
-            layer_lengths=outputs.lengths,
+            layer_lengths=plan.layer_lengths(layout, self.config.decoder.layers),
             kept=bits,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +90,18 @@ class Plan:
         """Whether anybody looks at the first layers' scores."""
         return self.remember or self.budget is not None
 
+    def layer_lengths(self, layout: Layout, depth: int) -> tuple[int, ...]:
+        """Tokens of all kinds that each of `depth` decoder layers processes."""
+        when, present = schedule(depth), layout.visual
+        lengths = []
+        for number in range(1, depth + 1):
+            lengths.append(layout.length - layout.visual + present)
+            if self.budget is not None and self.static.enabled and number == when.static:
+                present = layout.views * self.budget.static_keep
+            if self.budget is not None and self.dynamic.enabled and number in when.dynamic:
+                present = min(present, self.budget.dynamic_keep[when.dynamic.index(number)])
+        return tuple(lengths)
+
 
 @dataclass(frozen=True)
 class History:
@@ -109,7 +121,6 @@ class Trace:
     static: Tensor
     sources: Tensor | None = None
     salient: Tensor | None = None
-    lengths: list[int] = field(default_factory=list)
 
 
 class Vla(nn.Module):
@@ -200,7 +211,6 @@ class _Pass:
         self.static, self.sources = self.present, None
         self.salient: list[Tensor] = []
         self.importance = Importance(layout.visual, plan.dynamic, x.device)
-        self.lengths = [self.length] * self.when.static
 
     def begin(self, scores: Tensor | None) -> None:
         """Use the scores of the layers before (layers, V, N)."""
@@ -229,7 +239,6 @@ class _Pass:
         return plan.budget is not None and plan.dynamic.enabled and number in self.when.dynamic
 
     def after(self, number: int, scored: tuple[Tensor, Tensor] | None) -> None:
-        self.lengths.append(self.length)
         if scored is None:
             return
         with self.timed("selection"):
@@ -267,7 +276,7 @@ class _Pass:
 
     def trace(self) -> Trace:
         salient = torch.stack(self.salient) if self.salient else None
-        return Trace(self.present, self.static, self.sources, salient, self.lengths)
+        return Trace(self.present, self.static, self.sources, salient)
 
 
 def reached(trace: Trace, layout: Layout) -> Tensor:

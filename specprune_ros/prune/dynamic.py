@@ -24,7 +24,7 @@ LOG_OF_ZERO = -1e30
 
 def log_rank_weight(score: Tensor, slope: float) -> Tensor:
     """Logarithm of w_rank,i = sigmoid(-k rank_i) / sum_j sigmoid(-k rank_j), rank 0 = highest score. (n,) -> (n,) float32."""
-    return _by_rank(score.numel(), slope, score.device).index_select(0, ranks(score))
+    return _by_rank(int(score.numel()), slope, score.device).index_select(0, ranks(score))
 
 
 @cache  # captured graphs hold on to these tensors, which must therefore never be dropped
