@@ -19,8 +19,8 @@ FIRST_TORCH = (2, 9)
 class CudaCapture:
     """Records into CUDA graphs that share one memory pool: they are replayed one after the other, on one stream.
 
-    A recording that fails leaves its pool in use by nobody knows whom and may leave its stream current. So after a failure
-    the caller's stream is set again, and later recordings get a stream and a pool of their own.
+    A recording that fails leaves its pool in use by nobody knows whom and may leave its stream current. So after a
+    failure the caller's stream is set again, and later recordings get a stream and a pool of their own.
     """
 
     name = "graph"
@@ -70,8 +70,8 @@ class CudaCapture:
     def _recover(self, current: torch.cuda.Stream) -> None:
         """Leave no trace of a recording that failed.
 
-        What an exception inside `torch.cuda.graph` leaves behind when the driver refuses to end the recording: the recording
-        stream as the current one, and an allocator that still serves it from the pool.
+        What an exception inside `torch.cuda.graph` leaves behind when the driver refuses to end the recording: the
+        recording stream as the current one, and an allocator that still serves it from the pool.
         """
         torch.cuda.set_stream(current)
         with suppress(RuntimeError):  # the recording was ended properly, and with it the use of the pool

@@ -1,7 +1,7 @@
 """Halves of inferences as OpenVINO models: converted once a machine, compiled once a process, for CPUs of any vendor.
 
-Arithmetic is float32, or bf16 where the policy runs in bf16 and the CPU multiplies it natively; then OpenVINO keeps what lies
-behind the last products of an output in float32, the selection of tokens among it.
+Arithmetic is float32, or bf16 where the policy runs in bf16 and the CPU multiplies it natively; then OpenVINO keeps
+what lies behind the last products of an output in float32, the selection of tokens among it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import openvino as ov
 import torch
 from torch import Tensor, nn
 
-import specprune_ros
 from specprune_ros.infer.clock import Spent
 from specprune_ros.infer.convert import Order, order_of
 from specprune_ros.infer.converter import Converter
@@ -28,8 +27,8 @@ from specprune_ros.infer.records import tensors_of
 from specprune_ros.types import STAGES
 
 MOST_WEIGHT_BYTES = 512 << 20
-"""Float32 weights of the largest model that is converted. Every token budget holds a copy of most of them: `most_suffixes` of
-them in memory, and twice the model while the converter runs."""
+"""Float32 weights of the largest model that is converted. Every token budget holds a copy of most of them:
+`most_suffixes` of them in memory, and twice the model while the converter runs."""
 
 COPIES_BYTES = 1 << 30
 """Memory for the copies of all second halves together, beyond the few that a policy needs at least."""
@@ -38,7 +37,8 @@ FEWEST_SUFFIXES, MOST_SUFFIXES = 8, 48
 """Both modes at the aggressiveness in force and at those of the presets take seven, the dense pass among them."""
 
 PROFILED_REPLAYS = 3
-"""First replays of a graph whose operations are timed one by one; later ones are timed as a whole and split likewise."""
+"""First replays of a graph whose operations are timed one by one; later ones are timed as a whole and split
+likewise."""
 
 
 def reason_against(model: nn.Module) -> str:
@@ -148,7 +148,8 @@ class Portions:
 
 
 def _by_stage(profile: Sequence[ov.ProfilingInfo]) -> dict[str, float]:
-    """[ms] of the operations of every stage; names begin with it. What OpenVINO added itself (reordered weights) is decoder."""
+    """[ms] of the operations of every stage; names begin with it. What OpenVINO added itself (reordered weights) is
+    decoder."""
     spent = dict.fromkeys(STAGES, 0.0)
     for operation in profile:
         stage = operation.node_name.partition("/")[0]
@@ -157,7 +158,8 @@ def _by_stage(profile: Sequence[ov.ProfilingInfo]) -> dict[str, float]:
 
 
 def subject_digest(model: nn.Module) -> str:
-    """Tells models apart, and versions of what converts them: weights, sizes, this package's code, OpenVINO, PyTorch."""
+    """Tells models apart, and versions of what converts them: weights, sizes, this package's code, OpenVINO,
+    PyTorch."""
     digest = hashlib.blake2b(repr(model.config).encode(), digest_size=16)
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -169,7 +171,7 @@ def subject_digest(model: nn.Module) -> str:
 @cache
 def _code_digest() -> str:
     """Of the modules whose operations are converted: an edit must not be answered by a model of before."""
-    digest, root = hashlib.blake2b(digest_size=16), Path(specprune_ros.__file__).parent
+    digest, root = hashlib.blake2b(digest_size=16), Path(__file__).resolve().parent.parent
     for folder in ("infer", "model", "prune"):
         for path in sorted((root / folder).glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())

@@ -1,4 +1,5 @@
-"""Time per stage of an inference: wall time on a CPU, device events on a GPU, which must not be waited for between stages."""
+"""Time per stage of an inference: wall time on a CPU, device events on a GPU, which must not be waited for between
+stages."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class Stopwatch:
 
 
 class EventClock:
-    """The same from CUDA events on the current stream. `external`: in a captured graph, events that every replay records anew."""
+    """The same from CUDA events on the current stream. `external`: in a captured graph, events that every replay
+    records anew."""
 
     def __init__(self, external: bool = False):
         self.external = external

@@ -1,10 +1,12 @@
-"""The converter: a process of the lowest priority that turns halves of inferences into OpenVINO models for a policy's process.
+"""The converter: a process of the lowest priority that turns halves of inferences into OpenVINO models for a policy's
+process.
 
-Conversion takes seconds of Python, which in the policy's own process would hold up the control loop. Here it only uses what
-nobody else wants of the machine, and a crash in it costs a faster engine and no more.
+Conversion takes seconds of Python, which in the policy's own process would hold up the control loop. Here it only
+uses what nobody else wants of the machine, and a crash in it costs a faster engine and no more.
 
-`python -m specprune_ros.infer.convert` reads pickled records from standard input, first `Subject`, then `Order`s, and answers
-each order on standard output with a pickled `ConvertedModel`, or with the text of an error. It ends when its input does.
+`python -m specprune_ros.infer.convert` reads pickled records from standard input, first `Subject`, then `Order`s, and
+answers each order on standard output with a pickled `ConvertedModel`, or with the text of an error. It ends when its
+input does.
 """
 
 from __future__ import annotations
@@ -85,8 +87,8 @@ def _received(source: BinaryIO):
 def convert(passes: Passes, order: Order) -> ConvertedModel:
     """The OpenVINO model of a half of a float32 model.
 
-    Inputs are named `in0`, `in1`, ... in the order of `tensors_of(order.given)`, as far as they matter; outputs come in the order of
-    `tensors_of` of what the half returns. Names of operations begin with their stage.
+    Inputs are named `in0`, `in1`, ... in the order of `tensors_of(order.given)`, as far as they matter; outputs come
+    in the order of `tensors_of` of what the half returns. Names of operations begin with their stage.
     """
     names: dict[str, str] = {}
     with torch.no_grad():

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from torch import nn
 
-import specprune_ros
 from specprune_ros.infer.convert import Order, Subject
 from specprune_ros.infer.model_cache import ConvertedModel
 
@@ -69,9 +68,10 @@ class Converter:
         self._errors.close()
 
     def _start(self) -> None:
-        self._errors = tempfile.TemporaryFile()
-        package = Path(specprune_ros.__file__).resolve().parent.parent
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(package), *filter(None, [_python_path()])])}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 closed by stop()
+        # The same package as here, also where it runs from a copied tree.
+        paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "specprune_ros.infer.convert"],
             stdin=subprocess.PIPE,
@@ -86,7 +86,8 @@ class Converter:
         self._process.stdin.flush()
 
     def _answer(self):
-        """The next answer; a process that does not answer is given up, and at the end of this one nothing is waited for."""
+        """The next answer; a process that does not answer is given up, and at the end of this one nothing is waited
+        for."""
         deadline_s = time.monotonic() + LONGEST_S
         while not select.select([self._process.stdout], [], [], LOOK_EVERY_S)[0]:
             if not threading.main_thread().is_alive():
@@ -104,7 +105,3 @@ class Converter:
         except (AttributeError, OSError, ValueError):
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _python_path() -> str:
-    return os.environ.get("PYTHONPATH", "")

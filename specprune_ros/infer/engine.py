@@ -1,8 +1,9 @@
 """How inferences run: op by op, or as captured graphs on top of that.
 
 An inference whose graphs are not there yet runs op by op, with the same result, and they are made later: a changed
-aggressiveness costs slower inferences for a moment and never a pause. Where capturing stops the device, as for CUDA graphs, it
-happens in idle moments of the inference thread; where it takes seconds of a CPU, as for OpenVINO, beside the inferences.
+aggressiveness costs slower inferences for a moment and never a pause. Where capturing stops the device, as for CUDA
+graphs, it happens in idle moments of the inference thread; where it takes seconds of a CPU, as for OpenVINO, beside
+the inferences.
 """
 
 from __future__ import annotations
@@ -234,7 +235,8 @@ class GraphEngine:
 
     @torch.inference_mode()
     def _prefix_buffers(self, inputs: Inputs, scored: bool) -> PrefixInputs:
-        """Tensors of their own for everything a first half reads; a reference is always there where tokens are scored."""
+        """Tensors of their own for everything a first half reads; a reference is always there where tokens are
+        scored."""
         images = Cameras(inputs.frames, (inputs.reference or inputs.frames) if scored else None)
         if not self._capture.from_cameras:
             images = self.passes.see(images, clock_for(inputs.prompt.device))
@@ -253,7 +255,8 @@ class GraphEngine:
         return like.to(dtype, copy=True, memory_format=torch.contiguous_format)
 
     def _fill(self, prefix: Prefix, inputs: Inputs) -> list[Spent]:
-        """Copy an inference's values into the buffers, on the device's own timeline; what was spent on seeing outside the graph."""
+        """Copy an inference's values into the buffers, on the device's own timeline; what was spent on seeing outside
+        the graph."""
         given, spent = prefix.given, []
         images = Cameras(inputs.frames, inputs.reference)
         if not self._capture.from_cameras:
@@ -278,7 +281,8 @@ def _copy(buffers, values) -> None:
 
 
 def _make_all(engine_ref: weakref.ref[GraphEngine]) -> None:
-    """The thread of a capture that takes long: makes what is wanted until nothing is, the engine is gone or the process ends."""
+    """The thread of a capture that takes long: makes what is wanted until nothing is, the engine is gone or the
+    process ends."""
     said_s = time.monotonic()
     while threading.main_thread().is_alive() and (engine := engine_ref()) is not None:
         engine._make_one()

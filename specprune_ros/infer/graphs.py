@@ -1,7 +1,8 @@
-"""Which halves of inferences are captured, which are wanted, and which cannot be had: the graphs' shelf, apart from capturing.
+"""Which halves of inferences are captured, which are wanted, and which cannot be had: the graphs' shelf, apart from
+capturing.
 
-A graph fixes shapes, so there is one for the prefix of every layout and camera size, and one for the suffix of every plan.
-Reading and writing may happen in two threads.
+A graph fixes shapes, so there is one for the prefix of every layout and camera size, and one for the suffix of every
+plan. Reading and writing may happen in two threads.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Wanted(NamedTuple):
 
 
 class Shelf:
-    """Graphs by key. The least recently used ones go first when there are more than `MOST_PREFIXES` or `most_suffixes`."""
+    """Graphs by key. The least recently used ones go first when there are more than `MOST_PREFIXES` or
+    `most_suffixes`."""
 
     def __init__(self, most_suffixes: int):
         self.most_suffixes = most_suffixes

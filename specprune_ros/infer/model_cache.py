@@ -1,7 +1,9 @@
-"""Converted models in files, so that they are made once a machine and not at every start. Everything works without it too.
+"""Converted models in files, so that they are made once a machine and not at every start. Everything works without it
+too.
 
-An entry is one file: a line of JSON (lengths and a checksum), the model's description, its weights. It appears in one step and
-is read whole and checked before use, so that what is damaged, half written or of another version is only a miss.
+An entry is one file: a line of JSON (lengths and a checksum), the model's description, its weights. It appears in one
+step and is read whole and checked before use, so that what is damaged, half written or of another version is only a
+miss.
 """
 
 from __future__ import annotations

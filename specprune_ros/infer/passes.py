@@ -1,7 +1,8 @@
-"""One inference as functions of tensors: what the cameras show, what runs before anything is pruned, and what runs after.
+"""One inference as functions of tensors: what the cameras show, what runs before anything is pruned, and what runs
+after.
 
-Nothing in here looks at a value on the host, so that a GPU never waits and the halves can be captured as graphs. Shapes depend
-on the cameras' sizes, `Layout` and `Plan` alone.
+Nothing in here looks at a value on the host, so that a GPU never waits and the halves can be captured as graphs.
+Shapes depend on the cameras' sizes, `Layout` and `Plan` alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from specprune_ros.prune.layout import Layout
 
 
 class StageClock(Protocol):
-    """`with clock("vision"): ...` says which of `types.STAGES` the work inside belongs to; a stage inside another counts alone."""
+    """`with clock("vision"): ...` says which of `types.STAGES` the work inside belongs to; a stage inside another
+    counts alone."""
 
     def __call__(self, stage: str) -> AbstractContextManager[None]: ...
 
@@ -48,7 +50,8 @@ class Cameras(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """(V, S, S, 3) uint8 each. pixels: what the towers see; now, then: what patches are compared on, None where nothing is."""
+    """(V, S, S, 3) uint8 each. pixels: what the towers see; now, then: what patches are compared on, None where
+    nothing is."""
 
     pixels: Tensor
     now: Tensor | None
@@ -80,7 +83,8 @@ class SuffixInputs(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """actions: (1, T, dims) float32 normalised; bits: (V * N,) uint8 of `Source`; salient: (layers, V, N) for the next pass."""
+    """actions: (1, T, dims) float32 normalised; bits: (V * N,) uint8 of `Source`; salient: (layers, V, N) for the
+    next pass."""
 
     actions: Tensor
     bits: Tensor
@@ -142,7 +146,8 @@ class Passes:
 
 @dataclass(frozen=True)
 class PrefixHalf:
-    """The first half as a function of tensors alone: the form that is captured. Equal fields, equal shapes and constants."""
+    """The first half as a function of tensors alone: the form that is captured. Equal fields, equal shapes and
+    constants."""
 
     passes: Passes
     layout: Layout

@@ -47,7 +47,8 @@ class Policy:
         self.checkpoint, self.model, self.config = checkpoint, checkpoint.model, checkpoint.config
         if self.config.action_dims != ACTION_DIMS:
             raise CheckpointError(
-                f"{checkpoint.folder}: predicts {self.config.action_dims} action dimensions; this node commands {ACTION_DIMS}"
+                f"{checkpoint.folder}: predicts {self.config.action_dims} action dimensions; "
+                f"this node commands {ACTION_DIMS}"
             )
         parameter = next(self.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
@@ -62,6 +63,8 @@ class Policy:
         self.engine = make_engine(engine, Passes(self.model), self.device, cache_dir)
         self._prompts: dict[str, tuple[Layout, Tensor]] = {}
         self._expected: tuple | None = None
+        self.levels_ahead = PRESET_LEVELS
+        """Aggressiveness that may be asked for next: such inferences are made fast ahead of time."""
 
     def compile(self) -> None:
         """Fuse the element-wise work of every decoder layer and vision block; the first passes compile."""
@@ -71,8 +74,8 @@ class Policy:
 
     @torch.inference_mode()
     def warm_up(self, config: Config, passes: int = 2, image_size: tuple[int, int] | None = None) -> None:
-        """Run every path once or more on blank frames of `image_size` (height, width), and capture what is to be captured, so that the
-        first real inference is not the slow one."""
+        """Run every path once or more on blank frames of `image_size` (height, width), and capture what is to be
+        captured, so that the first real inference is not the slow one."""
         blank = np.zeros((*(image_size or (self.image_size, self.image_size)), 3), np.uint8)
         images = (blank,) * self.view_count
         proprio = np.zeros(self.proprio_dims, np.float32) if self.proprio_dims else None
@@ -116,11 +119,17 @@ class Policy:
 
     @property
     def pending(self) -> int:
-        """How many things `idle` has still to get ready, each of which stops inferences for a moment: wait before moving.
+        """How many things `idle` has still to get ready, each of which stops inferences for a moment: wait before
+        moving.
 
         What is made beside the inferences does not count: they work at once, only slower.
         """
         return self.engine.pending
+
+    @property
+    def ran(self) -> str:
+        """The engine that really ran the last inference: `eager` while there is no graph for its kind."""
+        return self.engine.ran
 
     @property
     def engine_state(self) -> str:
@@ -133,7 +142,7 @@ class Policy:
         if is_dense(pruning) or not self.engine.captures or given == self._expected:
             return
         self._expected = given
-        for level in dict.fromkeys((pruning.aggressiveness, *PRESET_LEVELS)):
+        for level in dict.fromkeys((pruning.aggressiveness, *self.levels_ahead)):
             tuned = replace(pruning, aggressiveness=level)
             for mode in (Mode.FINE, Mode.COARSE):
                 counts = budget(tuned, mode, self.view_count, self.config.patches, self.config.decoder.layers)

@@ -1,6 +1,7 @@
 """Camera frames to model input: the host checks and uploads uint8, everything else happens on the model's device.
 
-After one call per set of shapes, which uploads the constants, nothing here waits for the host: a CUDA graph can capture it.
+After one call per set of shapes, which uploads the constants, nothing here waits for the host: a CUDA graph can
+capture it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def upload(images: tuple[np.ndarray, ...], views: int, device: torch.device | st
 def to_model(frames: Frames, config: ModelConfig) -> Tensor:
     """(V, S, S, 3) uint8, S = `config.image_size`, from frames of any size: what the towers see. They normalise.
 
-    As in upstream's evaluation: JPEG round trip at the camera's size, Lanczos-3 to S x S, crop to the middle 90 % of the area;
-    without the first or the last where the checkpoint was trained without.
+    As in upstream's evaluation: JPEG round trip at the camera's size, Lanczos-3 to S x S, crop to the middle 90 % of
+    the area; without the first or the last where the checkpoint was trained without.
     """
 
     def seen(images: Tensor) -> Tensor:
@@ -51,8 +52,8 @@ def to_model(frames: Frames, config: ModelConfig) -> Tensor:
 
 
 def to_compare(frames: Frames, config: ModelConfig) -> Tensor:
-    """(V, S, S, 3) uint8: what the patches of two moments are compared on. Cropped as the model sees them, so that patches are where
-    its tokens are; without the JPEG round trip, whose losses are no change."""
+    """(V, S, S, 3) uint8: what the patches of two moments are compared on. Cropped as the model sees them, so that
+    patches are where its tokens are; without the JPEG round trip, whose losses are no change."""
 
     def seen(images: Tensor) -> Tensor:
         sized = lanczos3(images, config.image_size, config.image_size)

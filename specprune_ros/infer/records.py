@@ -1,4 +1,5 @@
-"""Named records of tensors (NamedTuple, some fields None), and the plain tuples of tensors that graphs take and give."""
+"""Named records of tensors (NamedTuple, some fields None), and the plain tuples of tensors that graphs take and
+give."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def tensors_of(record: object) -> tuple[Tensor, ...]:
 
 
 def refilled(record: Record, tensors: Iterable[Tensor]) -> Record:
-    """A record of the same form with other tensors, in the order of `tensors_of`; ValueError when their number differs."""
+    """A record of the same form with other tensors, in the order of `tensors_of`; ValueError when their number
+    differs."""
     source = iter(tensors)
     filled = _refilled(record, source)
     if next(source, None) is not None:

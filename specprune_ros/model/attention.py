@@ -1,8 +1,9 @@
-"""Scaled dot-product attention without a mask (OpenVLA-OFT's is bidirectional everywhere), and which kernel computes it.
+"""Scaled dot-product attention without a mask (OpenVLA-OFT's is bidirectional everywhere), and which kernel computes
+it.
 
-Two forms give the same result: PyTorch's fused SDPA, and plain products with a softmax between them. Which is faster depends
-on CPU and number format: in fp32 on AVX2 the fused form wins, in bf16 on AVX512-BF16 the plain one does by a factor of two.
-So a CPU is asked, once a process; dense and pruned passes then run on the same kernel.
+Two forms give the same result: PyTorch's fused SDPA, and plain products with a softmax between them. Which is faster
+depends on CPU and number format: in fp32 on AVX2 the fused form wins, in bf16 on AVX512-BF16 the plain one does by a
+factor of two. So a CPU is asked, once a process; dense and pruned passes then run on the same kernel.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ _plain_is_faster: dict[tuple[torch.dtype, int], bool] = {}
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """(B, heads, T, d), (B, heads, L, d), (B, heads, L, d) -> (B, heads, T, d).
 
-    Plain where that was measured to be faster; while training on a CPU, because the backward of the plain form is several times
-    faster in bf16; and while a graph is traced for OpenVINO, which takes SDPA apart and adds a transposition of the keys.
+    Plain where that was measured to be faster; while training on a CPU, because the backward of the plain form is
+    several times faster in bf16; and while a graph is traced for OpenVINO, which takes SDPA apart and adds a
+    transposition of the keys.
     """
     on_cpu = q.device.type == "cpu"
     if on_cpu and (q.requires_grad or torch.jit.is_tracing() or _plain_is_faster.get((q.dtype, q.shape[-1]), False)):
@@ -41,10 +43,12 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def choose_attention(device: torch.device, dtype: torch.dtype, head_widths: Iterable[int]) -> str:
-    """Decide for this process which kernel `attend` runs, and say which it is. Takes some milliseconds, the first time only.
+    """Decide for this process which kernel `attend` runs, and say which it is. Takes some milliseconds, the first
+    time only.
 
-    On a GPU cuDNN's attention is switched off: on Hopper it builds a plan for every new shape (0.06 to 0.4 s each), and every
-    prompt length and token budget is one. What is left, flash attention for bf16, is then the same for every row of a benchmark.
+    On a GPU cuDNN's attention is switched off: on Hopper it builds a plan for every new shape (0.06 to 0.4 s each),
+    and every prompt length and token budget is one. What is left, flash attention for bf16, is then the same for
+    every row of a benchmark.
     """
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)

@@ -94,7 +94,8 @@ class Tower(nn.Module):
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
     def forward(self, cut: Tensor) -> Tensor:
-        """(B, N, patch * patch * 3) of values in [0, 1] -> (B, N, width) features of the second-to-last block, no final norm."""
+        """(B, N, patch * patch * 3) of values in [0, 1] -> (B, N, width) features of the second-to-last block, no
+        final norm."""
         weight, pixels = self.patch_embed.proj.weight, self.config.patch**2
         mean, std = (value.flatten().repeat(pixels) for value in (self.mean, self.std))
         x = self.patch_embed(((cut - mean) / std).to(weight.dtype)) + self.pos_embed
@@ -123,7 +124,8 @@ class VisionBackbone(nn.Module):
         return torch.cat(self._features(cut), dim=-1)
 
     def _features(self, cut: Tensor) -> list[Tensor]:
-        """One tower after the other on a CPU; at the same time, on streams of their own, on a GPU: each leaves part of it idle."""
+        """One tower after the other on a CPU; at the same time, on streams of their own, on a GPU: each leaves part
+        of it idle."""
         first, *others = self.children()
         if not others or not cut.is_cuda:
             return [tower(cut) for tower in (first, *others)]
@@ -138,7 +140,8 @@ class VisionBackbone(nn.Module):
 
 
 class Projector(nn.Module):
-    """Fused backbones: d -> 4d -> llm -> llm; a single backbone: d -> llm -> llm (docs/reference/openvla_oft.md, Files)."""
+    """Fused backbones: d -> 4d -> llm -> llm; a single backbone: d -> llm -> llm (docs/reference/openvla_oft.md,
+    Files)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()

@@ -105,8 +105,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class History:
-    """What a pass may use of the past. reuse: (layers, V, N) scores of the last pass, -inf for tokens that did not reach a layer;
-    similarity: (V, N) to the reference frame. None, or a tensor of -inf or +inf, where there is none."""
+    """What a pass may use of the past. reuse: (layers, V, N) scores of the last pass, -inf for tokens that did not
+    reach a layer; similarity: (V, N) to the reference frame. None, or a tensor of -inf or +inf, where there is
+    none."""
 
     reuse: Tensor | None = None
     similarity: Tensor | None = None
@@ -163,7 +164,8 @@ class Vla(nn.Module):
     ) -> tuple[Tensor, Trace]:
         """All decoder layers; visual tokens leave on the way as `plan` says.
 
-        x: (1, L, width). Returns the states of the readout rows (1, placeholders, width) before the final norm, and the trace.
+        x: (1, L, width). Returns the states of the readout rows (1, placeholders, width) before the final norm, and
+        the trace.
         """
         x, scores = self.prefix(x, rope, layout, plan.scored, timer)
         return self.suffix(x, rope, layout, plan, history, scores, timer)
@@ -186,7 +188,8 @@ class Vla(nn.Module):
     def suffix(
         self, x: Tensor, rope: Rope, layout: Layout, plan: Plan, history: History, scores: Tensor | None, timer=None
     ) -> tuple[Tensor, Trace]:
-        """Static pruning and the layers after it: of the last one only the rows that are read. Shapes depend on `plan` alone."""
+        """Static pruning and the layers after it: of the last one only the rows that are read. Shapes depend on
+        `plan` alone."""
         run = _Pass(x, rope, layout, plan, history, timer, len(self.decoder.layers))
         run.begin(scores)
         for number in range(run.when.static + 1, len(self.decoder.layers) + 1):

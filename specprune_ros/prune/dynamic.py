@@ -23,7 +23,8 @@ LOG_OF_ZERO = -1e30
 
 
 def log_rank_weight(score: Tensor, slope: float) -> Tensor:
-    """Logarithm of w_rank,i = sigmoid(-k rank_i) / sum_j sigmoid(-k rank_j), rank 0 = highest score. (n,) -> (n,) float32."""
+    """Logarithm of w_rank,i = sigmoid(-k rank_i) / sum_j sigmoid(-k rank_j), rank 0 = highest score. (n,) -> (n,)
+    float32."""
     return _by_rank(int(score.numel()), slope, score.device).index_select(0, ranks(score))
 
 
@@ -46,8 +47,8 @@ def confidence(attention: Tensor, score: Tensor, kind: str) -> Tensor:
 class Importance:
     """S = (1 - beta) S + beta w_rank w_conf, kept in ORIGINAL token space; S starts at 0.
 
-    What is kept is log S: with a rank slope of 1, the authors' value, weights fall below the smallest float32 from rank 89 on,
-    and all later tokens would tie.
+    What is kept is log S: with a rank slope of 1, the authors' value, weights fall below the smallest float32 from
+    rank 89 on, and all later tokens would tie.
     """
 
     def __init__(self, visual: int, config: Dynamic, device: torch.device | None = None):
@@ -56,8 +57,8 @@ class Importance:
         self.updates = 0
 
     def update(self, attention: Tensor, score: Tensor, kept: Tensor) -> None:
-        """Fold in one layer. attention: (1, heads, T, L); score: (n,) eq. 1 of the visual tokens present, whose original indices
-        are `kept` (n,)."""
+        """Fold in one layer. attention: (1, heads, T, L); score: (n,) eq. 1 of the visual tokens present, whose
+        original indices are `kept` (n,)."""
         weight = confidence(attention, score, self.config.confidence)
         new = log_rank_weight(score, self.config.rank_slope) + weight.clamp(min=torch.finfo(weight.dtype).tiny).log()
         old = self.log.index_select(0, kept) + _log(1.0 - self.config.beta)

@@ -1,7 +1,9 @@
-"""Captured inference equals op-by-op inference, whatever is in its buffers; what is missing is captured later and never waited for.
+"""Captured inference equals op-by-op inference, whatever is in its buffers; what is missing is captured later and
+never waited for.
 
-No CUDA here: a recorder traces the same functions to a fixed graph of tensor operations and replays that. Like a CUDA graph it knows
-nothing but its buffers, so a value that was read on the host while recording would show as a wrong result.
+No CUDA here: a recorder traces the same functions to a fixed graph of tensor operations and replays that. Like a CUDA
+graph it knows nothing but its buffers, so a value that was read on the host while recording would show as a wrong
+result.
 """
 
 import logging

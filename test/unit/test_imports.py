@@ -38,9 +38,16 @@ WALL = {
 # Programs that look at a running graph from outside: they are no part of what runs on a robot.
 ROS_CLIENTS = {"demo.client", "bench.jitter_client"}
 # Imports that are allowed inside a function, where they cost nothing to those who do not call it.
-LAZY = {"observe.kinematics": {"mujoco"}, "observe.pixels": {"PIL"}, "model.hub": {"huggingface_hub"}}
+LAZY = {
+    "observe.kinematics": {"mujoco"},
+    "observe.pixels": {"PIL"},
+    "model.hub": {"huggingface_hub"},
+    "infer.convert": {"openvino"},
+}
 # prune.controller is called from control/: it must stay free of torch.
 LIGHT = {"prune.controller": (NUMERICS, {"types", "config"})}
+# The one module that stands on OpenVINO; it is imported only where OpenVINO is installed and used.
+LIGHT["infer.capture_openvino"] = (TORCH | {"openvino"}, WALL["infer"][1])
 ROS_SUFFIXES = ("_msgs", "_srvs", "_interfaces")
 ROS_PACKAGES = {
     "rclpy",

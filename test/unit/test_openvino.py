@@ -1,4 +1,5 @@
-"""The OpenVINO engine answers as the eager one does, on every path, and every way of not having it leaves the eager one."""
+"""The OpenVINO engine answers as the eager one does, on every path, and every way of not having it leaves the eager
+one."""
 
 import copy
 import logging
@@ -75,7 +76,8 @@ def request(policy, seed=0, mode=Mode.COARSE, memory=None, reference=True, size=
 
 
 def compare_along_an_episode(policies, config, references=(True, True, False, True)):
-    """Both modes with the memory of the passes before, with and without a frame to compare with; the first pass has no memory."""
+    """Both modes with the memory of the passes before, with and without a frame to compare with; the first pass has
+    no memory."""
     fast, eager = policies
     fast.warm_up(config, passes=1)
     assert fast.settle() and fast.engine_state == "openvino", fast.engine_state
@@ -180,7 +182,8 @@ def test_stages_add_up(engines_of):
 
 
 def test_bf16_policies_are_converted_too(tmp_path, cache_dir):
-    """Their arithmetic in OpenVINO is bf16 where the CPU has it and float32 elsewhere: the tolerance is that of bf16."""
+    """Their arithmetic in OpenVINO is bf16 where the CPU has it and float32 elsewhere: the tolerance is that of
+    bf16."""
     checkpoint = load_checkpoint(write_tiny_checkpoint(tmp_path), "cpu", torch.bfloat16)
     fast, eager = Policy(checkpoint, "openvino", str(cache_dir)), Policy(checkpoint, "eager")
     dense = CONFIG.updated({"pruning.aggressiveness": 0.0})

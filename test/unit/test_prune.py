@@ -195,7 +195,8 @@ def test_importance_over_layers_equals_the_slow_version():
 
 
 def exact_order(scores, config):
-    """Tokens by falling S, in decimals of 60 digits and any exponent; attention of one-hot rows, so that w_conf is 1 / eps."""
+    """Tokens by falling S, in decimals of 60 digits and any exponent; attention of one-hot rows, so that w_conf is 1
+    / eps."""
     with localcontext(Context(prec=60, Emin=-999_999_999, Emax=999_999_999)):
         beta, slope = Decimal(config.beta), Decimal(config.rank_slope)
         value = [Decimal(0)] * len(scores[0])
