@@ -1,4 +1,4 @@
-"""The converter: a process of the lowest priority that turns halves of inferences into OpenVINO models for a policy's
+"""The converter: a process of low priority that turns halves of inferences into OpenVINO models for a policy's
 process.
 
 Conversion takes seconds of Python, which in the policy's own process would hold up the control loop. Here it only
@@ -32,7 +32,7 @@ from specprune_ros.model.vla import Plan
 from specprune_ros.prune.layout import Layout
 from specprune_ros.types import STAGES
 
-NICENESS = 19
+NICENESS = 10
 
 
 class Subject(NamedTuple):

@@ -146,9 +146,11 @@ class GraphEngine:
         self.shelf = Shelf(capture.most_suffixes)
         self._capture = capture
         self._lock, self._making = threading.Lock(), False
+        # A capture's helpers end with the engine; at the end of the process they end by themselves.
+        weakref.finalize(self, capture.release).atexit = False
 
     def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
-        key = key_of(inputs, layout, plan)
+        key = self._key(inputs, layout, plan)
         pair = self.shelf.pair(key)
         if pair is None:
             self._want(key, Wanted(inputs, layout, plan), urgent=True)
@@ -164,7 +166,7 @@ class GraphEngine:
         return outputs, Together(*seeing, prefix.captured.spent(), suffix.spent())
 
     def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
-        self._want(key_of(inputs, layout, plan), Wanted(inputs, layout, plan))
+        self._want(self._key(inputs, layout, plan), Wanted(inputs, layout, plan))
 
     def prepare(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
         self.expect(inputs, layout, plan)
@@ -190,10 +192,13 @@ class GraphEngine:
     @property
     def state(self) -> str:
         left, trouble = self.shelf.outstanding, self.shelf.trouble
-        making = (
-            f" ({self.shelf.ready} kinds of inference ready, {left} being made, until then op by op)" if left else ""
-        )
-        return f"{self.name}{making}" + (f": {trouble}" if trouble else "")
+        ready = f"{self.shelf.ready} kinds of inference ready, {left} being made, until then op by op"
+        return self.name + (f" ({ready})" if left else "") + (f": {trouble}" if trouble else "")
+
+    def _key(self, inputs: Inputs, layout: Layout, plan: Plan) -> Key:
+        """Cameras of every size share a graph that does not begin with their frames."""
+        key = key_of(inputs, layout, plan)
+        return key if self._capture.from_cameras else key._replace(sizes=())
 
     def _want(self, key: Key, wanted: Wanted, urgent: bool = False) -> None:
         with self._lock:  # a thread that is about to end because nothing is wanted must not miss this
@@ -211,9 +216,7 @@ class GraphEngine:
         why_not = ""
         try:
             self._make(key, wanted)
-        except (
-            Exception
-        ) as error:  # out of memory, an operation that cannot be captured, a driver that does not know how
+        except Exception as error:  # out of memory, an operation that cannot be captured, an old driver
             why_not = " ".join(str(error).split()) or type(error).__name__
             if threading.main_thread().is_alive():  # else the process ends, and with it what was being made
                 log.warning("policy.engine: %s: such inferences go on op by op and slower: %s", self.name, why_not)
@@ -286,13 +289,14 @@ def _make_all(engine_ref: weakref.ref[GraphEngine]) -> None:
     said_s = time.monotonic()
     while threading.main_thread().is_alive() and (engine := engine_ref()) is not None:
         engine._make_one()
-        with engine._lock:
-            ended = not engine.shelf.outstanding
-            engine._making = not ended
-        if ended or time.monotonic() - said_s > PROGRESS_EVERY_S:
+        left = engine.shelf.outstanding
+        if not left or time.monotonic() - said_s > PROGRESS_EVERY_S:
             said_s = time.monotonic()
             log.info("policy.engine: %s", engine.state)
-        if ended:
+        if not left:
             engine.release()
-            return
+            with engine._lock:
+                engine._making = engine.shelf.outstanding > 0  # something may be wanted since
+                if not engine._making:
+                    return
         del engine

@@ -19,9 +19,11 @@ pytest.importorskip("openvino", reason="without OpenVINO a CPU runs op by op")
 from specprune_ros.config import Config
 from specprune_ros.infer import capture_openvino, converter, engines
 from specprune_ros.infer import policy as policy_module
+from specprune_ros.infer.convert import Order, convert
 from specprune_ros.infer.engine import EagerEngine
 from specprune_ros.infer.load import load_policy
 from specprune_ros.infer.model_cache import SUFFIX
+from specprune_ros.infer.passes import Passes
 from specprune_ros.infer.policy import Policy
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.types import STAGES, InferenceRequest, Mode, Motion, Observation
@@ -36,6 +38,24 @@ TOLERANCE = 1e-4
 def no_presets(monkeypatch):
     """Only what a test asks for is converted."""
     monkeypatch.setattr(policy_module, "PRESET_LEVELS", ())
+
+
+@pytest.fixture(autouse=True)
+def converter_here(request, monkeypatch):
+    """Conversion in this process, which spares a test the start of another one; who asks for `own_process` has that."""
+    if "own_process" in request.fixturenames:
+        return
+
+    def here(self, order):
+        passes = Passes(copy.deepcopy(self._model).float())
+        return convert(passes, pickle.loads(pickle.dumps(order)))
+
+    monkeypatch.setattr(converter.Converter, "convert", here)
+
+
+@pytest.fixture
+def own_process():
+    """The converter as it is: a process of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +155,6 @@ def test_cameras_of_any_size_use_the_same_models(engines_of):
     assert fast.settle()
     for size in ((60, 80), (480, 640)):
         asked = request(eager, 1, reference=False, size=size)
-        fast.infer(asked, CONFIG)
-        assert fast.settle()
         np.testing.assert_allclose(
             fast.infer(asked, CONFIG).chunk.actions, eager.infer(asked, CONFIG).chunk.actions, atol=TOLERANCE
         )
@@ -181,7 +199,7 @@ def test_stages_add_up(engines_of):
     assert min(stages[name] for name in ("vision", "selection", "decoder", "head")) > 0
 
 
-def test_bf16_policies_are_converted_too(tmp_path, cache_dir):
+def test_bf16_policies_are_converted_too(own_process, tmp_path, cache_dir):
     """Their arithmetic in OpenVINO is bf16 where the CPU has it and float32 elsewhere: the tolerance is that of
     bf16."""
     checkpoint = load_checkpoint(write_tiny_checkpoint(tmp_path), "cpu", torch.bfloat16)
@@ -277,7 +295,7 @@ def test_a_cache_that_cannot_be_used_is_no_failure(checkpoint, tmp_path, monkeyp
 # What can go wrong with conversion.
 
 
-def test_a_converter_that_dies_is_a_reason_and_not_a_failure(checkpoint, tmp_path, monkeypatch, caplog):
+def test_a_converter_that_dies_is_a_reason_and_not_a_failure(own_process, checkpoint, tmp_path, monkeypatch, caplog):
     (tmp_path / "python").write_text("#!/bin/sh\necho 'Illegal instruction' >&2\nexit 132\n")
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
@@ -288,26 +306,21 @@ def test_a_converter_that_dies_is_a_reason_and_not_a_failure(checkpoint, tmp_pat
     assert policy.engine.ran == "eager"
 
 
-def test_what_cannot_be_converted_is_named(checkpoint, tmp_path, monkeypatch):
+def test_what_cannot_be_converted_is_named(own_process, checkpoint, tmp_path, monkeypatch):
+    send = converter.Converter._send
+
+    def without_prompt(self, record):
+        if isinstance(record, Order):
+            record = record._replace(given=record.given._replace(prompt=None))
+        send(self, record)
+
+    monkeypatch.setattr(converter.Converter, "_send", without_prompt)
     policy = Policy(checkpoint, "openvino", str(tmp_path))
-    monkeypatch.setattr(
-        converter.Converter,
-        "_send",
-        lambda self, record: (
-            pickle.dump(
-                record._replace(given=record.given._replace(prompt=None))
-                if hasattr(record, "given") and hasattr(record.given, "prompt")
-                else record,
-                self._process.stdin,
-            )
-            or self._process.stdin.flush()
-        ),
-    )
     policy.warm_up(CONFIG.updated({"pruning.aggressiveness": 0.0}), passes=1)
-    assert policy.settle() and "AttributeError" in policy.engine_state
+    assert policy.settle() and "AttributeError" in policy.engine_state, policy.engine_state
 
 
-def test_a_policy_nobody_uses_ends_its_thread_and_its_converter(checkpoint, tmp_path):
+def test_a_policy_nobody_uses_ends_its_thread_and_its_converter(own_process, checkpoint, tmp_path):
     policy = Policy(checkpoint, "openvino", str(tmp_path))
     policy.warm_up(CONFIG, passes=1)
     del policy
