@@ -568,9 +568,12 @@ class Policy:
     )
     engine: str = param(
         "auto",
-        "How passes run; auto: captured CUDA graphs on a GPU, eager elsewhere",
-        choices=("auto", "eager", "graph"),
+        "How passes run; auto: captured CUDA graphs on a GPU, OpenVINO on a CPU where it is installed, else op by op",
+        choices=("auto", "eager", "graph", "openvino"),
         live=False,
+    )
+    cache_dir: str = param(
+        "", "Folder for models converted by OpenVINO; empty: ~/.cache/specprune_ros, or as XDG_CACHE_HOME says", live=False
     )
     unnorm_key: str = param("", "Dataset in dataset_statistics.json to normalise with; empty: the only one", live=False)
     views: int = param(

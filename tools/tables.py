@@ -31,7 +31,7 @@ import documents
 import reference_tables as reference
 from documents import ROOT, Place, Render, table
 
-from specprune_ros.bench.latency import STAGES, row_label
+from specprune_ros.bench.latency_report import COLUMNS, cells, row_label, stage_cells
 from specprune_ros.bench.model_report import (
     SECTIONS,
     about,
@@ -39,10 +39,12 @@ from specprune_ros.bench.model_report import (
     measured_rows,
     skipped_lines,
     target_cells,
+    target_heading,
 )
 from specprune_ros.config import ConfigError
 from specprune_ros.eval.evaluate import difference
 from specprune_ros.eval.stats import wilson
+from specprune_ros.types import STAGES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,39 +130,31 @@ def evaluation_table(result: Mapping) -> str:
 
 
 def bench_table(result: Mapping) -> str:
-    rows = [
-        (
-            _label(row, result),
-            *(f"{row[name]:.1f}" for name in ("p50_ms", "p95_ms", "p99_ms")),
-            f"{row['speedup_vs_dense']:.2f}x",
-            f"{row['tokens_kept']:.0f}",
-            f"{row['gflop']:.1f}",
-            f"{row['gflops']:.0f}",
-        )
-        for row in result["rows"]
-    ]
-    headings = ("mode", "p50 [ms]", "p95", "p99", "speed-up", "tokens kept", "GFLOP", "GFLOP/s")
+    rows = [(row_label(row), *cells(row)) for row in result["rows"]]
     about = (
-        f"Full against dense: **{result['speedup_full_vs_dense']:.2f}x**; selection takes "
-        f"{result['selection_share']:.1%} of the pruned time. "
-        f"Matrix products reach {result['gemm_gflops']:.0f} GFLOP/s on this machine. {_machine(result['machine'])}"
+        f"Full against dense, both on {result['default_engine']}: **{result['speedup_full_vs_dense']:.2f}x**; against "
+        f"the best dense ({result['best_dense']}): **{result['speedup_vs_best_dense']:.2f}x**; selection takes "
+        f"{result['selection_share']:.1%} of the pruned time. Matrix products reach {result['gemm_gflops']:.0f} "
+        f"GFLOP/s on this machine; the floor is the products of the kept tokens at that rate. "
+        f"{_machine(result['machine'])}"
     )
-    return "\n".join([table(headings, rows), "", about])
+    return "\n".join([table(("row", *COLUMNS), rows), "", about])
 
 
 def stages_table(result: Mapping) -> str:
-    rows = [(_label(row, result), *(f"{row['stages_ms'][stage]:.1f}" for stage in STAGES)) for row in result["rows"]]
+    rows = [(row_label(row), *stage_cells(row)) for row in result["rows"]]
     return table(("median [ms]", *STAGES), rows)
 
 
 def bench_model_table(result: Mapping) -> str:
     """The 7B model: rows, the hardware limit, stages, targets, and what was skipped."""
     parts = []
-    for title, headings, cells in SECTIONS:
-        rows = [(label(row), *cells(row)) for row in measured_rows(result)]
+    for title, headings, section_cells in SECTIONS:
+        rows = [(label(row), *section_cells(row)) for row in measured_rows(result)]
         parts += [f"{title}:", table(("row", *headings), rows)]
-    goals = [target_cells(target) for target in result["targets"]]
-    parts.append(table(("target (H200)", "bound", "value", "verdict"), goals, right=(2,)))
+    if result["targets"]:
+        goals = [target_cells(target) for target in result["targets"]]
+        parts.append(table((target_heading(result), "bound", "value", "verdict"), goals, right=(2,)))
     return "\n\n".join([*parts, *skipped_lines(result), about(result)])
 
 
@@ -230,10 +224,6 @@ BLOCKS: dict[str, Render] = {
     "layers": reference.layer_table,
 }
 """Block name -> what makes its body."""
-
-
-def _label(row: Mapping, result: Mapping) -> str:
-    return row_label(row, show_engine=len({row["engine"] for row in result["rows"]}) > 1)
 
 
 def _machine(facts: Mapping) -> str:

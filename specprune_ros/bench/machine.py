@@ -24,6 +24,7 @@ def machine() -> dict[str, object]:
         "os": platform.platform(),
         "python": platform.python_version(),
         "torch": _version("torch"),
+        "openvino": _version("openvino"),
         "mujoco": _version("mujoco"),
         "load_average": load_average(),
         **_torch_facts(),

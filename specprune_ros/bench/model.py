@@ -1,8 +1,8 @@
 """`specprune bench --model openvla-7b`: the stock way, our dense engine and the pruned one, side by side in one run.
 
-Weights are random and of the exact shape (`model.synthetic`). End to end means uint8 frames in, action chunk out, with the device
-waited for on both sides. Rows take turns in shuffled order, a block of inferences each, so that heat and clocks hit all alike; the
-first of a block is not counted. Results are saved after every round.
+Weights are random and of the exact shape (`model.synthetic`). End to end means uint8 frames in, action chunk out,
+with the device waited for on both sides. Rows take turns in shuffled order, a block of inferences each, so that heat
+and clocks hit all alike; the first of a block is not counted. Results are saved after every round.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from specprune_ros.prune.layout import Layout
 from specprune_ros.types import InferenceRequest, Mode, Observation
 
 FRAME_OFFSET = 11
+CHANGED_LEVEL, CHANGED_PASSES = 0.37, 12
+"""An aggressiveness that no row and no preset has, and passes after the change to it."""
 SETTLE = 3
 """Uncounted inferences of a row after its warm-up: the first has no history and is dense."""
 
@@ -87,9 +89,11 @@ class ModelBench:
         self.rates: Rates | None = None
         self.stock: Stock | None = None
         self.warm_up_s = 0.0
+        self.after_change_ms: float | None = None
 
     def rows(self, levels: Sequence[float], eager: bool) -> list[Row]:
-        """Stock, dense, and pruned at every level in both modes; pruned op by op only if asked for or nothing else can run."""
+        """Stock, dense, and pruned at every level in both modes; pruned op by op only if asked for or nothing else
+        can run."""
         dense = variant(self.config, "dense")
         rows = [Row("stock", "stock", Mode.DENSE, dense)]
         rows += [Row("dense", engine, Mode.DENSE, dense) for engine in ("eager", "graph")]
@@ -109,6 +113,7 @@ class ModelBench:
             except Exception as error:  # out of memory, a broken library: the other rows are still worth measuring
                 row.skipped = row.skipped or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             self.console.print(f"ready: {row.name} {row.engine} {row.mode.value} {row.skipped}", soft_wrap=True)
+        self.after_change_ms = self._after_change()
         self.warm_up_s = time.monotonic() - started
         products = [product for row in rows for product in self._products(row)]
         self.rates = measure_rates(self.device, self.checkpoint.model.projector.fc1.weight.dtype, products)
@@ -126,6 +131,8 @@ class ModelBench:
                 if index >= 0:
                     row.total_ms.append(total_ms)
                     row.stages_ms.append(stages_ms)
+                    ran = self._ran(row)
+                    row.ran[ran] = row.ran.get(ran, 0) + 1
                     reporter.advance(f"{row.name} {row.engine} {row.config.pruning.aggressiveness:g} {row.mode.value}")
             row.peak_gib = max(row.peak_gib or 0.0, peak_gib(self.device) or 0.0) or None
         self.states.append(gpu_state(self.device))
@@ -147,12 +154,14 @@ class ModelBench:
             "agreement": self._agreement(rows),
             "memory": {"weights_gib": round(self._weights_gib(), 3), **self.memory},
             "stock": dict(self.stock.made_of) if self.stock else {},
+            "after_change_ms": self.after_change_ms,
             "warnings": self.warnings.texts,
             "settings": {
                 "weights": "random, of the exact shape",
                 "rounds": "rows in shuffled order, a block of inferences each, the first of a block not counted",
                 "peak_gib": "most memory allocated during a row, the stock baseline and every captured row included",
                 "frames": f"{CAMERA_PIXELS} x {CAMERA_PIXELS} uint8 RGB per view",
+                "attention": self.policies["eager"].attention,
                 "build_s": round(self.build_s, 1),
                 "warm_up_s": round(self.warm_up_s, 1),
                 "parameters": changed_parameters(self.config),
@@ -174,19 +183,20 @@ class ModelBench:
             row.skipped = f"captured graphs need a CUDA device; the model is on {self.device}"
             return
         else:
-            size = (CAMERA_PIXELS, CAMERA_PIXELS)
-            before = len(self.warnings.texts)
-            self.policies[row.engine].warm_up(row.config, image_size=size)
-            if row.engine == "graph" and len(self.warnings.texts) > before:
-                row.skipped = f"not captured: {self.warnings.texts[-1]}"
-                return
+            self.policies[row.engine].warm_up(row.config, image_size=(CAMERA_PIXELS, CAMERA_PIXELS))
             row.infer = self._infer_policy
         for index in range(SETTLE):
             self._timed(row, index)
-        while row.engine in self.policies and self.policies[row.engine].idle():  # capture whatever that still needed
-            pass
+        if row.engine in self.policies:
+            self.policies[row.engine].settle()  # capture whatever that still needed
         for index in range(SETTLE):
             self._timed(row, index)
+        if self._ran(row) != row.engine:
+            row.skipped = f"not captured: {self.policies[row.engine].engine_state}"
+
+    def _ran(self, row: Row) -> str:
+        """The engine that really ran the row's last inference."""
+        return self.policies[row.engine].ran if row.engine in self.policies else row.engine
 
     def _timed(self, row: Row, index: int) -> tuple[float, dict[str, float]]:
         """One inference: (end to end [ms], stages [ms])."""
@@ -219,6 +229,23 @@ class ModelBench:
         if row.engine == "stock":
             return stock_products(config, self.layout.length)
         return inference_products(config, row.lengths)
+
+    def _after_change(self) -> float | None:
+        """Slowest pass [ms] after a change of aggressiveness, with what it waits for: captures in idle moments
+        between passes."""
+        policy = self.policies.get("graph")
+        if policy is None:
+            return None
+        changed = Row("pruned", "graph", Mode.COARSE, self.config.updated({"pruning.aggressiveness": CHANGED_LEVEL}))
+        changed.infer = self._infer_policy
+        slowest_ms = 0.0
+        for index in range(CHANGED_PASSES):
+            started = time.perf_counter()
+            policy.idle()
+            self._timed(changed, index)
+            slowest_ms = max(slowest_ms, 1e3 * (time.perf_counter() - started))
+        policy.settle()
+        return round(slowest_ms, 2)
 
     def _own_memory(self) -> None:
         """What the policy alone takes, before anything else of this benchmark is on the card."""

@@ -21,7 +21,8 @@ CAMERA_PIXELS = 256
 
 OBSERVATIONS = 8
 FULL_SCALE_GIB = 24
-"""Free GPU memory that the full scale is started with: 15 GiB of weights, graphs, buffers and the products of the roofline."""
+"""Free GPU memory that the full scale is started with: 15 GiB of weights, graphs, buffers and the products of the
+roofline."""
 
 BLOCK = 8
 """Pixels of one block of a made-up frame."""
@@ -44,6 +45,7 @@ class Row:
     total_ms: list[float] = field(default_factory=list)
     stages_ms: list[dict[str, float]] = field(default_factory=list)
     peak_gib: float | None = None
+    ran: dict[str, int] = field(default_factory=dict)
 
     def measured(self, products: Sequence[Product], rates: Rates) -> Measured:
         return Measured(
@@ -61,6 +63,7 @@ class Row:
             floor_shapes_ms=1e3 * rates.floor_s(products, by_shape=True),
             floor_stages_ms=rates.stages_ms(products),
             peak_gib=self.peak_gib,
+            ran=self.ran,
         )
 
 

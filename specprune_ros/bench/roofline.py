@@ -1,7 +1,7 @@
 """The hardware limit: no version of an inference runs much faster than its floor on the card it was measured on.
 
-floor = sum over the matrix products of max(FLOP / rate, bytes / bandwidth): every number read or written once, everything
-element-wise fused away, no launch gaps. Two rates, both measured here:
+floor = sum over the matrix products of max(FLOP / rate, bytes / bandwidth): every number read or written once,
+everything element-wise fused away, no launch gaps. Two rates, both measured here:
 - the card's best rate over large and real products: the strict floor, which the targets are judged by;
 - the rate of the library's own product at each real shape: what one call per product reaches (`floor_shapes_ms`).
 """
@@ -25,9 +25,6 @@ BUDGET_S = {"cuda": 0.004, "cpu": 0.001}
 """Time for one trial of one shape; the best of TRIALS counts."""
 
 TRIALS = 3
-SMALLEST_FLOP = {"cuda": 1e9, "cpu": 0.0}
-"""Smaller products end before the next launch arrives: their measured time would be the launch, not the product."""
-
 Shape = tuple[int, int, int]
 
 
@@ -64,7 +61,7 @@ def shape_of(product: Product) -> Shape:
 @torch.inference_mode()
 def measure_rates(device: torch.device, dtype: torch.dtype, products: Iterable[Product]) -> Rates:
     """Copy bandwidth, the rate at every real shape, and the best rate of all."""
-    shapes = {shape_of(p) for p in products if p.kind == "gemm" and p.flop / p.count >= SMALLEST_FLOP[device.type]}
+    shapes = {shape_of(product) for product in products if product.kind == "gemm"}
     large = [(size, size, size) for size in PEAK_SIZES[device.type]]
     flops = {shape: _gemm_rate(shape, device, dtype) for shape in [*large, *sorted(shapes)]}
     real = {shape: flops[shape] for shape in shapes}

@@ -1,13 +1,16 @@
-"""The stock baseline: OpenVLA-OFT's forward as upstream runs it, on our weights (views of them: no second copy in memory).
+"""The stock baseline: OpenVLA-OFT's forward as upstream runs it, on our weights (views of them: no second copy in
+memory).
 
-What is upstream's here (moojink/openvla-oft `predict_action`, its fork of transformers 4.40.1): views one after another, each through
-both towers one after another, every stored block of a tower although the last one's output is dropped; transformers' Llama with
-separate q, k, v and gate, up projections, SDPA without a mask (the fork drops it when nothing is padded, so the flash kernel
-runs) and a KV cache nobody reads; all rows of the last layer; `lm_head` over the whole sequence, to float.
+What is upstream's here (moojink/openvla-oft `predict_action`, its fork of transformers 4.40.1): views one after
+another, each through both towers one after another, every stored block of a tower although the last one's output is
+dropped; transformers' Llama with separate q, k, v and gate, up projections, SDPA without a mask (the fork drops it
+when nothing is padded, so the flash kernel runs) and a KV cache nobody reads; all rows of the last layer; `lm_head`
+over the whole sequence, to float.
 
 Where this differs from upstream, it is faster, so that no gain is claimed that is not ours: frames go through OUR
-preprocessing (upstream's runs in TensorFlow and PIL on the CPU), the tokenised prompt is kept between calls, rotary tables are made
-once a pass (as newer versions of transformers do), and hidden states of the other layers are not collected.
+preprocessing (upstream's runs in TensorFlow and PIL on the CPU), the tokenised prompt is kept between calls, rotary
+tables are made once a pass (as newer versions of transformers do), and hidden states of the other layers are not
+collected.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from specprune_ros.bench.gpu import Marks
 from specprune_ros.bench.stock_parts import llama, tower
 from specprune_ros.infer.preprocess import to_model, upload
 from specprune_ros.model.checkpoint import Checkpoint
+from specprune_ros.model.flops import stock_products
 from specprune_ros.model.names import split
 from specprune_ros.types import Observation
 
@@ -51,7 +55,8 @@ class Stock:
     def infer(self, observation: Observation) -> tuple[np.ndarray, dict[str, float]]:
         """(T, 7) float64 action units, not clipped, and the time of every stage [ms]."""
         marks = Marks(self.device)
-        pixels = to_model(upload(observation.images, self.config.views, self.device), self.config)
+        seen = to_model(upload(observation.images, self.config.views, self.device), self.config)
+        pixels = seen.movedim(-1, 1).float() / 255
         marks("preprocess")
         visual = self.model.projector(torch.cat([self._view(view[None]) for view in pixels], dim=1))
         marks("vision")
@@ -64,6 +69,16 @@ class Stock:
         marks("head")
         return actions, marks.milliseconds()
 
+    def gflop(self, observation: Observation) -> float:
+        """Analytic cost of one inference."""
+        length = self._length(len(self.checkpoint.prompt.encode(observation.instruction).ids))
+        return sum(product.flop for product in stock_products(self.config, length)) / 1e9
+
+    def _length(self, prompt: int) -> int:
+        """Tokens of a sequence with `prompt` tokens of text, BOS among them."""
+        c = self.config
+        return prompt + c.views * c.patches + int(c.proprio_dims > 0) + c.placeholders + 1
+
     def _view(self, pixels: Tensor) -> Tensor:
         """(1, 3, H, W) -> (1, N, sum of tower widths)."""
         ours = self.model.vision_backbone.children()
@@ -71,7 +86,8 @@ class Stock:
         return torch.cat([tower(x) for tower, x in zip(self.towers, inputs, strict=True)], dim=2)
 
     def _sequence(self, observation: Observation, visual: Tensor) -> Tensor:
-        """(1, L, width) in upstream's order of operations: embed everything, zero the placeholders, insert after BOS."""
+        """(1, L, width) in upstream's order of operations: embed everything, zero the placeholders, insert after
+        BOS."""
         prompt, c = self.checkpoint.prompt.encode(observation.instruction).ids, self.config
         ids = torch.tensor([[*prompt, *[PLACEHOLDER_ID] * c.placeholders, c.stop_token_id]], device=self.device)
         at = torch.arange(ids.shape[1], device=self.device)

@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--observations", type=positive, help="inferences per pass (default: 16, 7B: 15, quick: 6)")
     parser.add_argument("--aggressiveness", default="0.25,0.5,0.75,1", help="rows of mode full (default: %(default)s)")
     parser.add_argument(
-        "--engines", default="eager", help=f"comma-separated, of {', '.join(latency.ENGINES)} (default: eager)"
+        "--engines",
+        default="all",
+        help=f"comma-separated, of {', '.join(latency.ENGINES)}; all (default): every one that runs here but compiled",
     )
     parser.add_argument("--seed0", type=natural, default=0, help="first recorded episode (default: 0)")
     seven = parser.add_argument_group("only with --model openvla-7b")

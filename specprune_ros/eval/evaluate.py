@@ -200,8 +200,10 @@ class Player:
         from specprune_ros.sim.env import TabletopEnv
 
         policy = load_policy(config)
+        policy.levels_ahead = ()  # nobody changes the aggressiveness in the middle of an evaluation
         for name in names:
             policy.warm_up(variant(config, name))
+        policy.settle()  # every episode on the same engine
         return cls(policy, TabletopEnv(image_size=policy.image_size), config, latency_steps)
 
     def play(self, job: Job) -> tuple[str, Episode]:

@@ -1,19 +1,30 @@
-"""Time per stage of an inference: wall time on a CPU, device events on a GPU, which must not be waited for between stages."""
+"""Time per stage of an inference: wall time on a CPU, device events on a GPU, which must not be waited for between
+stages."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 
 from specprune_ros.types import STAGES
 
 
+class Spent(Protocol):
+    """Where the time of something that ran has gone."""
+
+    def milliseconds(self) -> dict[str, float]:
+        """[ms] of each of `STAGES`. On a GPU only after the device has been waited for."""
+        ...
+
+
 class Stopwatch:
     """Wall time per stage; a stage entered inside another is taken out of the outer one."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
@@ -21,7 +32,7 @@ class Stopwatch:
         self.inner = 0.0
 
     @contextmanager
-    def __call__(self, stage: str):
+    def __call__(self, stage: str) -> Iterator[None]:
         start, before = time.perf_counter(), self.inner
         self.inner = 0.0
         yield
@@ -34,10 +45,8 @@ class Stopwatch:
 
 
 class EventClock:
-    """The same from CUDA events on the current stream. `external`: in a captured graph, events that every replay records anew.
-
-    Read `milliseconds` only after the device has been waited for.
-    """
+    """The same from CUDA events on the current stream. `external`: in a captured graph, events that every replay
+    records anew."""
 
     def __init__(self, external: bool = False):
         self.external = external
@@ -48,7 +57,7 @@ class EventClock:
         self.outer: list[str] = []
 
     @contextmanager
-    def __call__(self, stage: str):
+    def __call__(self, stage: str) -> Iterator[None]:
         start, end = self._event(), self._event()
         parent = self.outer[-1] if self.outer else None
         self.outer.append(stage)
@@ -69,6 +78,17 @@ class EventClock:
             if parent:
                 spent[parent] -= elapsed
         return spent
+
+
+class Together:
+    """What several parts that ran one after the other have spent."""
+
+    def __init__(self, *parts: Spent):
+        self.parts = parts
+
+    def milliseconds(self) -> dict[str, float]:
+        spent = [part.milliseconds() for part in self.parts]
+        return {stage: sum(part[stage] for part in spent) for stage in STAGES}
 
 
 def clock_for(device: torch.device) -> Stopwatch | EventClock:

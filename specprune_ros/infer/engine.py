@@ -1,24 +1,36 @@
-"""How the two halves of an inference run: op by op, or as captured graphs.
+"""How inferences run: op by op, or as captured graphs on top of that.
 
-A graph fixes shapes, so there is one for the prefix and one for the suffix of every plan (token budget). An inference whose graphs
-are not there yet runs op by op, with the same result, and they are captured in the next idle moment: a changed aggressiveness
-costs one slower inference and never a pause. All of it happens in one thread.
+An inference whose graphs are not there yet runs op by op, with the same result, and they are made later: a changed
+aggressiveness costs slower inferences for a moment and never a pause. Where capturing stops the device, as for CUDA
+graphs, it happens in idle moments of the inference thread; where it takes seconds of a CPU, as for OpenVINO, beside
+the inferences.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import threading
+import time
+import weakref
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from specprune_ros.infer.clock import EventClock, Stopwatch, clock_for
-from specprune_ros.infer.passes import Inputs, Middle, Outputs, Passes
+from specprune_ros.infer.clock import Spent, Together, clock_for
+from specprune_ros.infer.graphs import Captured, Key, Prefix, Shelf, Wanted, key_of
+from specprune_ros.infer.passes import (
+    Cameras,
+    Half,
+    Inputs,
+    Outputs,
+    Passes,
+    PrefixHalf,
+    PrefixInputs,
+    SuffixHalf,
+    SuffixInputs,
+)
+from specprune_ros.infer.records import refilled, tensors_of
 from specprune_ros.model.decoder import Rope
 from specprune_ros.model.vla import Plan
 from specprune_ros.prune.budgets import schedule
@@ -26,48 +38,60 @@ from specprune_ros.prune.layout import Layout
 
 log = logging.getLogger(__name__)
 
-MOST_PREFIXES, MOST_SUFFIXES = 8, 48
-"""Graphs that are kept; the least recently used ones go first."""
-
-MOST_FAILURES = 3
-"""After so many no further capture is tried."""
-
-Clock = Stopwatch | EventClock
+PROGRESS_EVERY_S = 5.0
 
 
 class Engine(Protocol):
-    """One way to run inferences. `run` does not wait for the device; `clock` may be read after the outputs were."""
+    """One way to run inferences. All of it is called from one thread."""
 
     name: str
     captures: bool
+    """Whether inferences get faster when they were announced by `expect`."""
+    ran: str
+    """How the last inference really ran: `eager`, or the engine's name when its graphs were there."""
     pending: int
-    trouble: str
+    """Captures that will stop the inference thread in its next idle moments."""
+    state: str
+    """The engine in words: its name, what is still being made, and what went wrong."""
 
-    def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Clock]: ...
+    def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
+        """One inference; does not wait for the device. What was spent may be read after the outputs were."""
+        ...
 
-    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None: ...
+    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+        """Such an inference may come: what it needs is made when there is time."""
+        ...
 
-    def prepare(self, inputs: Inputs, layout: Layout, plan: Plan) -> None: ...
+    def prepare(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+        """Such an inference comes next: what it needs is made now, unless that takes long."""
+        ...
 
-    def idle(self) -> bool: ...
+    def idle(self) -> bool:
+        """Use a moment without inferences; False when there is nothing to do in it."""
+        ...
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until everything expected is made; False when that took too long."""
+        ...
 
 
 class EagerEngine:
-    """Op by op; on any device."""
+    """Op by op; on any device. why: the reason why it is not a faster engine, where there is one."""
 
-    name = "eager"
+    name = ran = "eager"
     captures = False
     pending = 0
-    trouble = ""
 
-    def __init__(self, passes: Passes):
+    def __init__(self, passes: Passes, why: str = ""):
         self.passes = passes
+        self.state = f"{self.name}: {why}" if why else self.name
         self._ropes: dict[Layout, Rope] = {}
 
-    def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Clock]:
-        """One inference."""
+    def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
         clock, rope = clock_for(inputs.prompt.device), self.rope(layout)
-        middle = self.passes.prefix(inputs, layout, rope, plan.scored, plan.static.similarity, clock)
+        seen = self.passes.see(Cameras(inputs.frames, inputs.reference), clock)
+        fixed = (layout, rope, plan.scored, plan.static.similarity)
+        middle = self.passes.prefix(seen, inputs.prompt, inputs.proprio, *fixed, clock)
         return self.passes.suffix(middle, inputs.reuse, layout, rope, plan, clock), clock
 
     def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
@@ -78,6 +102,9 @@ class EagerEngine:
     def idle(self) -> bool:
         return False
 
+    def settle(self, timeout_s: float) -> bool:
+        return True
+
     def rope(self, layout: Layout) -> Rope:
         """The table of a layout, kept."""
         if layout not in self._ropes:
@@ -87,246 +114,189 @@ class EagerEngine:
         return self._ropes[layout]
 
 
-class Captured(Protocol):
-    """A recorded function: `replay` runs it on what its buffers hold now, and overwrites `outputs`."""
+class Capture(Protocol):
+    """Makes a graph of a half."""
 
-    outputs: tuple[Tensor, ...]
+    name: str
+    from_cameras: bool
+    """Whether the graph begins with the cameras' frames, or with what the towers see."""
+    background: bool
+    """Whether it takes seconds and may run beside inferences, in another thread."""
+    dtype: torch.dtype | None
+    """Of all floating-point buffers, None: the model's."""
+    most_suffixes: int
+    """Graphs of second halves to keep for every first half."""
 
-    def replay(self) -> None: ...
+    def __call__(self, half: Half, given: PrefixInputs | SuffixInputs) -> Captured:
+        """A graph that reads the buffers `given`; any exception means that it cannot be had, and why."""
+        ...
 
-
-Capture = Callable[[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]], Captured]
-"""capture(function, buffers) records function(*buffers)."""
-
-
-@dataclass
-class _Prefix:
-    """A captured prefix: its input buffers, its outputs, and its suffixes by plan."""
-
-    inputs: Inputs
-    compare: Tensor
-    graph: Captured
-    clock: Clock | None
-    suffixes: OrderedDict[Plan, _Suffix] = field(default_factory=OrderedDict)
-
-
-@dataclass
-class _Suffix:
-    graph: Captured
-    lengths: tuple[int, ...]
-    clock: Clock | None
+    def release(self) -> None:
+        """Let go of what only capturing needs; called when nothing is wanted for now."""
+        ...
 
 
 class GraphEngine:
     """Captured graphs, on top of the eager engine that runs what is not captured yet."""
 
-    name = "graph"
     captures = True
 
-    def __init__(self, eager: EagerEngine, capture: Capture, new_clock: Callable[[], Clock] = Stopwatch):
-        self.eager, self.passes = eager, eager.passes
-        self._capture, self._new_clock = capture, new_clock
-        self._prefixes: OrderedDict[tuple, _Prefix] = OrderedDict()
-        self._wanted: OrderedDict[tuple, tuple[Inputs, Layout, Plan]] = OrderedDict()
-        self._failed: dict[tuple, str] = {}
+    def __init__(self, eager: EagerEngine, capture: Capture):
+        self.eager, self.passes, self.name, self.ran = eager, eager.passes, capture.name, eager.name
+        self.shelf = Shelf(capture.most_suffixes)
+        self._capture = capture
+        self._lock, self._making = threading.Lock(), False
+        # A capture's helpers end with the engine; at the end of the process they end by themselves.
+        weakref.finalize(self, capture.release).atexit = False
 
-    def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Clock]:
-        """One inference: replayed when its graphs are there, eager otherwise."""
-        key = _key(inputs, layout, plan)
-        prefix = self._prefixes.get(key)
-        suffix = prefix and prefix.suffixes.get(plan)
-        if suffix is None:
-            self.expect(inputs, layout, plan)
+    def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
+        key = self._key(inputs, layout, plan)
+        pair = self.shelf.pair(key)
+        if pair is None:
+            self._want(key, Wanted(inputs, layout, plan), urgent=True)
+            self.ran = self.eager.name
             return self.eager.run(inputs, layout, plan)
-        self._prefixes.move_to_end(key)
-        prefix.suffixes.move_to_end(plan)
-        _fill(prefix, inputs)
-        prefix.graph.replay()
-        suffix.graph.replay()
-        actions, bits, *salient = suffix.graph.outputs
+        self.ran = self.name
+        prefix, suffix = pair
+        seeing = self._fill(prefix, inputs)
+        prefix.captured.replay()
+        suffix.replay()
         # The next replay overwrites the outputs, and a memory may be kept longer than that.
-        kept = salient[0].clone() if salient else None
-        return Outputs(actions, bits, kept, suffix.lengths), _Both(prefix.clock, suffix.clock)
+        outputs = refilled(suffix.outputs, [output.clone() for output in tensors_of(suffix.outputs)])
+        return outputs, Together(*seeing, prefix.captured.spent(), suffix.spent())
+
+    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+        self._want(self._key(inputs, layout, plan), Wanted(inputs, layout, plan))
 
     def prepare(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
-        """Capture what this inference needs, now."""
         self.expect(inputs, layout, plan)
         while self.idle():
             pass
 
+    def idle(self) -> bool:
+        return not self._capture.background and self._make_one()
+
+    def settle(self, timeout_s: float) -> bool:
+        while self.idle():
+            pass
+        return self.shelf.wait(timeout_s)
+
+    def release(self) -> None:
+        """Nothing is wanted for now: let go of what only capturing needs."""
+        self._capture.release()
+
     @property
     def pending(self) -> int:
-        """How many captures are waiting for an idle moment."""
-        return len(self._wanted)
+        return 0 if self._capture.background else self.shelf.outstanding
 
     @property
-    def trouble(self) -> str:
-        """Why some inferences run op by op for good; empty while nothing went wrong."""
-        return "; ".join(dict.fromkeys(self._failed.values()))
+    def state(self) -> str:
+        left, trouble = self.shelf.outstanding, self.shelf.trouble
+        ready = f"{self.shelf.ready} kinds of inference ready, {left} being made, until then op by op"
+        return self.name + (f" ({ready})" if left else "") + (f": {trouble}" if trouble else "")
 
-    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
-        """Capture what such an inference needs in an idle moment, unless it is there, or failed before."""
-        prefix = _key(inputs, layout, plan)
-        known = prefix in self._prefixes and plan in self._prefixes[prefix].suffixes
-        if not known and (*prefix, plan) not in self._failed and len(self._failed) < MOST_FAILURES:
-            self._wanted[(*prefix, plan)] = (inputs, layout, plan)
+    def _key(self, inputs: Inputs, layout: Layout, plan: Plan) -> Key:
+        """Cameras of every size share a graph that does not begin with their frames."""
+        key = key_of(inputs, layout, plan)
+        return key if self._capture.from_cameras else key._replace(sizes=())
 
-    def idle(self) -> bool:
-        """Capture one missing pair of graphs; False when none is missing."""
-        if not self._wanted:
+    def _want(self, key: Key, wanted: Wanted, urgent: bool = False) -> None:
+        with self._lock:  # a thread that is about to end because nothing is wanted must not miss this
+            if self.shelf.want(key, wanted, urgent) and self._capture.background and not self._making:
+                self._making = True
+                # Of the engine only a weak reference: a policy that nobody uses any more ends its thread.
+                threading.Thread(target=_make_all, args=(weakref.ref(self),), name="graphs").start()
+
+    def _make_one(self) -> bool:
+        """Make one wanted pair of graphs; False when none is left."""
+        taken = self.shelf.take()
+        if taken is None:
             return False
-        key, (inputs, layout, plan) = self._wanted.popitem(last=False)
+        key, wanted = taken
+        why_not = ""
         try:
-            self._record(key, inputs, layout, plan)
-        except (
-            Exception
-        ) as error:  # out of memory, an operation that cannot be recorded, a driver that does not know how
-            self._failed[key] = str(error) or type(error).__name__
-            if len(self._failed) >= MOST_FAILURES:
-                self._wanted.clear()
-            log.warning("capturing a CUDA graph failed, such inferences go on op by op and slower: %s", error)
-        return bool(self._wanted)
+            self._make(key, wanted)
+        except Exception as error:  # out of memory, an operation that cannot be captured, an old driver
+            why_not = " ".join(str(error).split()) or type(error).__name__
+            if threading.main_thread().is_alive():  # else the process ends, and with it what was being made
+                log.warning("policy.engine: %s: such inferences go on op by op and slower: %s", self.name, why_not)
+        self.shelf.done(key, why_not)
+        return self.shelf.outstanding > 0
 
-    def _record(self, key: tuple, inputs: Inputs, layout: Layout, plan: Plan) -> None:
-        prefix = self._prefixes.get(key[:-1])
+    def _make(self, key: Key, wanted: Wanted) -> None:
+        inputs, layout, plan = wanted
+        rope = self.eager.rope(layout)
+        prefix = self.shelf.prefix(key)
         if prefix is None:
-            prefix = self._prefixes[key[:-1]] = self._record_prefix(inputs, layout, plan)
-            if len(self._prefixes) > MOST_PREFIXES:
-                self._prefixes.popitem(last=False)
+            half = PrefixHalf(self.passes, layout, rope, plan.scored, plan.static.similarity)
+            given = self._prefix_buffers(inputs, plan.scored)
+            prefix = Prefix(given, self._reuse_buffer(layout), self._capture(half, given))
+            self.shelf.put_prefix(key, prefix)
         if plan not in prefix.suffixes:
-            prefix.suffixes[plan] = self._record_suffix(prefix, layout, plan)
-            if len(prefix.suffixes) > MOST_SUFFIXES:
-                prefix.suffixes.popitem(last=False)
+            given = SuffixInputs(prefix.captured.outputs, prefix.reuse)
+            self.shelf.put_suffix(key, prefix, self._capture(SuffixHalf(self.passes, layout, rope, plan), given))
 
-    def _record_prefix(self, inputs: Inputs, layout: Layout, plan: Plan) -> _Prefix:
-        buffers = self._buffers(inputs, layout)
-        compare = torch.zeros((), dtype=torch.bool, device=inputs.prompt.device)
-        rope, views, clock = self.eager.rope(layout), len(inputs.frames), self._new_clock()
+    @torch.inference_mode()
+    def _prefix_buffers(self, inputs: Inputs, scored: bool) -> PrefixInputs:
+        """Tensors of their own for everything a first half reads; a reference is always there where tokens are
+        scored."""
+        images = Cameras(inputs.frames, (inputs.reference or inputs.frames) if scored else None)
+        if not self._capture.from_cameras:
+            images = self.passes.see(images, clock_for(inputs.prompt.device))
+        compare = torch.zeros((), dtype=torch.bool, device=inputs.prompt.device) if scored else None
+        given = PrefixInputs(images, inputs.prompt, inputs.proprio, compare)
+        return refilled(given, [self._buffer(tensor) for tensor in tensors_of(given)])
 
-        def function(*tensors: Tensor) -> tuple[Tensor, ...]:
-            clock.clear()
-            frames, reference = tensors[:views], tensors[views : 2 * views]
-            compare, prompt, *proprio = tensors[2 * views :]
-            given = Inputs(frames, prompt, proprio[0] if proprio else None, reference if plan.scored else None, None)
-            middle = self.passes.prefix(given, layout, rope, plan.scored, plan.static.similarity, clock)
-            if not plan.scored:
-                return (middle.x,)
-            # +inf, "unchanged": no token counts as changed while there is no frame to compare with.
-            return middle.x, middle.scores, middle.similarity.masked_fill(~compare, torch.inf)
-
-        proprio = () if buffers.proprio is None else (buffers.proprio,)
-        tensors = (*buffers.frames, *buffers.reference, compare, buffers.prompt, *proprio)
-        return _Prefix(buffers, compare, self._capture(function, tensors), clock)
-
-    def _record_suffix(self, prefix: _Prefix, layout: Layout, plan: Plan) -> _Suffix:
-        rope, clock, lengths = self.eager.rope(layout), self._new_clock(), ()
-
-        def function(reuse: Tensor, x: Tensor, *scored: Tensor) -> tuple[Tensor, ...]:
-            nonlocal lengths
-            clock.clear()
-            scores, similarity = scored or (None, None)
-            outputs = self.passes.suffix(Middle(x, scores, similarity), reuse, layout, rope, plan, clock)
-            lengths = outputs.lengths
-            salient = () if outputs.salient is None else (outputs.salient,)
-            return (outputs.actions, outputs.bits, *salient)
-
-        graph = self._capture(function, (prefix.inputs.reuse, *prefix.graph.outputs))
-        return _Suffix(graph, lengths, clock)
-
-    def _buffers(self, inputs: Inputs, layout: Layout) -> Inputs:
-        """Tensors of their own for everything an inference reads; history is always there, and empty where an inference has none."""
+    @torch.inference_mode()
+    def _reuse_buffer(self, layout: Layout) -> Tensor:
         layers = len(schedule(len(self.passes.model.decoder.layers)).reuse)
-        shape = (layers, layout.views, layout.patches)
-        return Inputs(
-            tuple(frame.clone() for frame in inputs.frames),
-            inputs.prompt.clone(),
-            None if inputs.proprio is None else inputs.proprio.clone(),
-            tuple(frame.clone() for frame in inputs.reference or inputs.frames),
-            torch.full(shape, -torch.inf, device=inputs.prompt.device),
-        )
+        device = next(self.passes.model.parameters()).device
+        return torch.full((layers, layout.views, layout.patches), -torch.inf, device=device)
+
+    def _buffer(self, like: Tensor) -> Tensor:
+        dtype = self._capture.dtype if self._capture.dtype and like.is_floating_point() else like.dtype
+        return like.to(dtype, copy=True, memory_format=torch.contiguous_format)
+
+    def _fill(self, prefix: Prefix, inputs: Inputs) -> list[Spent]:
+        """Copy an inference's values into the buffers, on the device's own timeline; what was spent on seeing outside
+        the graph."""
+        given, spent = prefix.given, []
+        images = Cameras(inputs.frames, inputs.reference)
+        if not self._capture.from_cameras:
+            spent.append(clock_for(inputs.prompt.device))
+            images = self.passes.see(images, spent[0])
+        for buffers, values in zip(given.images, images, strict=True):
+            if buffers is not None and values is not None:  # nothing to compare with: what is in the buffer is masked
+                _copy(buffers, values)
+        _copy((given.prompt, given.proprio), (inputs.prompt, inputs.proprio))
+        if given.compare is not None:
+            given.compare.fill_(inputs.reference is not None)
+        if inputs.reuse is None:
+            prefix.reuse.fill_(-torch.inf)
+        else:
+            prefix.reuse.copy_(inputs.reuse, non_blocking=True)
+        return spent
 
 
-def _key(inputs: Inputs, layout: Layout, plan: Plan) -> tuple:
-    """What the prefix depends on besides the values in its buffers."""
-    frames = (*inputs.frames, *(inputs.reference or inputs.frames))
-    return (layout, tuple(frame.shape for frame in frames), plan.scored, plan.static.similarity)
+def _copy(buffers, values) -> None:
+    for buffer, value in zip(tensors_of(buffers), tensors_of(values), strict=True):
+        buffer.copy_(value, non_blocking=True)
 
 
-def _fill(prefix: _Prefix, inputs: Inputs) -> None:
-    """Copy an inference's values into the buffers, on the device's own timeline."""
-    buffers = prefix.inputs
-    for buffer, frame in zip(buffers.frames, inputs.frames, strict=True):
-        buffer.copy_(frame, non_blocking=True)
-    for buffer, frame in zip(buffers.reference, inputs.reference or (), strict=False):
-        buffer.copy_(frame, non_blocking=True)
-    prefix.compare.fill_(inputs.reference is not None)
-    buffers.prompt.copy_(inputs.prompt, non_blocking=True)
-    if buffers.proprio is not None:
-        buffers.proprio.copy_(inputs.proprio, non_blocking=True)
-    if inputs.reuse is None:
-        buffers.reuse.fill_(-torch.inf)
-    else:
-        buffers.reuse.copy_(inputs.reuse, non_blocking=True)
-
-
-class _Both:
-    """The clocks of two graphs that ran one after the other."""
-
-    def __init__(self, *clocks: Clock):
-        self.clocks = clocks
-
-    def milliseconds(self) -> dict[str, float]:
-        parts = [clock.milliseconds() for clock in self.clocks]
-        return {stage: sum(part[stage] for part in parts) for stage in parts[0]}
-
-
-class CudaCapture:
-    """Records into CUDA graphs that share one memory pool: they are replayed one after the other, on one stream."""
-
-    WARM_UPS = 2
-
-    def __init__(self, device: torch.device):
-        self.device, self.pool = device, torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream(device)
-
-    def __call__(self, function: Callable[..., Any], buffers: tuple[Tensor, ...]) -> Captured:
-        """Runs the function a few times, so that libraries choose their kernels and workspaces, then records it."""
-        current = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            for _ in range(self.WARM_UPS):
-                function(*buffers)
-        current.wait_stream(self.stream)
-        graph = torch.cuda.CUDAGraph()
-        # thread_local: what drivers and cameras do on the device from other threads does not disturb the recording.
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-            outputs = function(*buffers)
-        return _CudaGraph(graph, outputs, function)
-
-
-@dataclass(frozen=True)
-class _CudaGraph:
-    """function: kept because the graph reads memory of tensors that only its closure holds."""
-
-    graph: torch.cuda.CUDAGraph
-    outputs: tuple[Tensor, ...]
-    function: Callable[..., Any]
-
-    def replay(self) -> None:
-        self.graph.replay()
-
-
-def make_engine(name: str, passes: Passes, device: torch.device) -> Engine:
-    """`auto`, `eager` or `graph`; graphs need a CUDA device, and without one the engine is eager, with a warning if it was asked for."""
-    eager = EagerEngine(passes)
-    if name == "eager" or (name == "auto" and device.type != "cuda"):
-        return eager
-    if device.type != "cuda":
-        log.warning("policy.engine: 'graph' needs a CUDA device and the model is on %s; running op by op", device)
-        return eager
-    if "external" not in inspect.signature(torch.cuda.Event.__new__).parameters:
-        log.warning(
-            "policy.engine: captured graphs need torch 2.9 or newer, this is %s; running op by op", torch.__version__
-        )
-        return eager
-    return GraphEngine(eager, CudaCapture(device), lambda: EventClock(external=True))
+def _make_all(engine_ref: weakref.ref[GraphEngine]) -> None:
+    """The thread of a capture that takes long: makes what is wanted until nothing is, the engine is gone or the
+    process ends."""
+    said_s = time.monotonic()
+    while threading.main_thread().is_alive() and (engine := engine_ref()) is not None:
+        engine._make_one()
+        left = engine.shelf.outstanding
+        if not left or time.monotonic() - said_s > PROGRESS_EVERY_S:
+            said_s = time.monotonic()
+            log.info("policy.engine: %s", engine.state)
+        if not left:
+            engine.release()
+            with engine._lock:
+                engine._making = engine.shelf.outstanding > 0  # something may be wanted since
+                if not engine._making:
+                    return
+        del engine

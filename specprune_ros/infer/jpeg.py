@@ -1,12 +1,13 @@
 """What a JPEG round trip does to pixels, as tensor arithmetic: no file, no host, shapes fixed by the input's.
 
-Upstream encodes every camera frame with TensorFlow (quality 95, 4:2:0, accurate forward DCT) and decodes it with TensorFlow's
-default, the fast inverse DCT (openvla_oft.md, Details). Both are libjpeg's integer arithmetic, which is reproduced to the bit;
-entropy coding loses nothing and is left out. Sources: ITU-T T.81 (tables K.1 and K.2), T.871 (colour), Loeffler, Ligtenberg,
-Moschytz 1989 (forward DCT), Arai, Agui, Nakajima 1988 (inverse DCT), libjpeg's documented roundings and edges.
+Upstream encodes every camera frame with TensorFlow (quality 95, 4:2:0, accurate forward DCT) and decodes it with
+TensorFlow's default, the fast inverse DCT (docs/reference/openvla_oft.md, Details). Both are libjpeg's integer
+arithmetic, which is reproduced to the bit; entropy coding loses nothing and is left out. Sources: ITU-T T.81 (tables
+K.1 and K.2), T.871 (colour), Loeffler, Ligtenberg, Moschytz 1989 (forward DCT), Arai, Agui, Nakajima 1988 (inverse
+DCT), libjpeg's documented roundings and edges.
 
-All integers travel in float64, where sums and products below 2^53 are exact: matrix products do the linear parts on any device,
-free of TF32 and of the order of summation, and `floor` stands wherever libjpeg shifts right.
+All integers travel in float64, where sums and products below 2^53 are exact: matrix products do the linear parts on
+any device, free of TF32 and of the order of summation, and `floor` stands wherever libjpeg shifts right.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ SMOOTH_FROM = 3
 
 
 class Constants(NamedTuple):
-    """What rows of samples are multiplied by, (in, out) from the right; float64 on one device, exact dyadic fractions."""
+    """What rows of samples are multiplied by, (in, out) from the right; float64 on one device, exact dyadic
+    fractions."""
 
     to_ycc: Tensor
     """(3, 3) RGB to Y, Cb, Cr."""
@@ -62,7 +64,8 @@ class Constants(NamedTuple):
 
 
 def jpeg_round_trip(images: Tensor) -> Tensor:
-    """(V, H, W, 3) uint8 RGB -> the same shape after JPEG, any H, W >= 1. The first call on a device uploads constants."""
+    """(V, H, W, 3) uint8 RGB -> the same shape after JPEG, any H, W >= 1. The first call on a device uploads
+    constants."""
     views, height, width, _ = images.shape
     c = constants(images.device)
     luma, chroma = _coded(*_planes(images, c), c)
@@ -75,8 +78,8 @@ def jpeg_round_trip(images: Tensor) -> Tensor:
 def _planes(images: Tensor, c: Constants) -> tuple[Tensor, Tensor]:
     """(V, H, W, 3) -> luma (V, H', W'), chroma (2V, H'', W''): level-shifted integers, sides are multiples of 8.
 
-    The last column is repeated; so is the last row up to an even height, then the last row of chroma averages. The averages of
-    2 x 2 pixels round a half down and up in turn along a row.
+    The last column is repeated; so is the last row up to an even height, then the last row of chroma averages. The
+    averages of 2 x 2 pixels round a half down and up in turn along a row.
     """
     height, width = images.shape[1:3]
     ycc = (_times(images.double(), c.to_ycc) + c.ycc_offset).floor_().movedim(-1, 1)
@@ -114,7 +117,8 @@ def _inverse(rows: Tensor, c: Constants) -> Tensor:
 
 
 def _upsampled(planes: Tensor) -> Tensor:
-    """(P, H, W) -> (P, 2H, 2W): the nearer sample weighs 3, the farther 1, in both directions; halves round up and down in turn."""
+    """(P, H, W) -> (P, 2H, 2W): the nearer sample weighs 3, the farther 1, in both directions; halves round up and
+    down in turn."""
     if planes.shape[2] < SMOOTH_FROM:
         return planes.repeat_interleave(2, 1).repeat_interleave(2, 2)
     rows = _padded(planes, 1, 0, 1)
@@ -166,7 +170,8 @@ def _fixed(values, bits: int) -> Tensor:
 
 
 def _quantisation() -> Tensor:
-    """(2, 8, 8) quantisation steps of luma and chroma; from quality 50 on the tables are scaled by 200 - 2 Q per cent."""
+    """(2, 8, 8) quantisation steps of luma and chroma; from quality 50 on the tables are scaled by 200 - 2 Q per
+    cent."""
     chroma = torch.full((8, 8), 99)
     chroma[:4, :4] = torch.tensor(CHROMA_CORNER)
     percent = 200 - 2 * QUALITY

@@ -44,7 +44,15 @@ def load_policy(config: Config, progress=None) -> Policy:
     if device.type == "cpu":
         keep_freed_memory()
     dtype = _dtype(settings.dtype, device)
-    policy = Policy(load_checkpoint(source, device, dtype, settings, progress or LoadingLog()), settings.engine)
+    engine = settings.engine
+    if settings.compile and device.type == "cpu" and engine in ("auto", "openvino"):
+        if engine == "openvino":
+            raise ConfigError(
+                "policy.compile: layers compiled by PyTorch cannot run on OpenVINO; use policy.engine: eager"
+            )
+        engine = "eager"
+    checkpoint = load_checkpoint(source, device, dtype, settings, progress or LoadingLog())
+    policy = Policy(checkpoint, engine, settings.cache_dir, config.action)
     if settings.compile:
         policy.compile()
     return policy

@@ -12,6 +12,7 @@ LARGEST_KEPT = 32 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to reuse freed buffers of up to 32 MB instead of returning them to the kernel; False on other libcs."""
+    """Tell glibc to reuse freed buffers of up to 32 MB instead of returning them to the kernel; False on other
+    libcs."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return bool(mallopt and mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(M_TRIM_THRESHOLD, 16 * LARGEST_KEPT))

@@ -1,12 +1,15 @@
-"""One inference as two functions of tensors: what runs before anything is pruned, and what runs after.
+"""One inference as functions of tensors: what the cameras show, what runs before anything is pruned, and what runs
+after.
 
-Nothing in here looks at a value on the host, so that a GPU never waits and both halves can be captured as graphs. Shapes depend
-on the cameras' sizes, `Layout` and `Plan` alone.
+Nothing in here looks at a value on the host, so that a GPU never waits and the halves can be captured as graphs.
+Shapes depend on the cameras' sizes, `Layout` and `Plan` alone.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -17,20 +20,54 @@ from specprune_ros.prune.frames import patch_similarity
 from specprune_ros.prune.layout import Layout
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What an inference reads, on the model's device. frames, reference: (H, W, 3) uint8 per view; prompt: (1, 1 + n_prompt) ids, BOS
-    first; proprio: (1, P) normalised; reuse: (layers, V, N) scores of the last pass. None where there is none."""
+class StageClock(Protocol):
+    """`with clock("vision"): ...` says which of `types.STAGES` the work inside belongs to; a stage inside another
+    counts alone."""
+
+    def __call__(self, stage: str) -> AbstractContextManager[None]: ...
+
+
+class Inputs(NamedTuple):
+    """What an inference reads, on the model's device. None where there is none."""
 
     frames: tuple[Tensor, ...]
+    """(H, W, 3) uint8 per view."""
+    prompt: Tensor
+    """(1, 1 + n_prompt) int64 token ids, BOS first."""
+    proprio: Tensor | None
+    """(1, P) normalised."""
+    reference: tuple[Tensor, ...] | None
+    """(H, W, 3) uint8 per view, some periods ago."""
+    reuse: Tensor | None
+    """(layers, V, N) scores of the last pass."""
+
+
+class Cameras(NamedTuple):
+    """Frames as they come: (H, W, 3) uint8 per view, now and some periods ago."""
+
+    frames: tuple[Tensor, ...]
+    reference: tuple[Tensor, ...] | None
+
+
+class Seen(NamedTuple):
+    """(V, S, S, 3) uint8 each. pixels: what the towers see; now, then: what patches are compared on, None where
+    nothing is."""
+
+    pixels: Tensor
+    now: Tensor | None
+    then: Tensor | None
+
+
+class PrefixInputs(NamedTuple):
+    """What the first half reads. compare: () bool, whether there is a reference; None where nothing is compared."""
+
+    images: Cameras | Seen
     prompt: Tensor
     proprio: Tensor | None
-    reference: tuple[Tensor, ...] | None
-    reuse: Tensor | None
+    compare: Tensor | None
 
 
-@dataclass(frozen=True)
-class Middle:
+class Middle(NamedTuple):
     """The state between the halves: x (1, L, width), scores of the first layers (layers, V, N), similarity (V, N)."""
 
     x: Tensor
@@ -38,40 +75,64 @@ class Middle:
     similarity: Tensor | None
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """actions: (1, T, dims) normalised; bits: (V * N,) uint8 of `Source`; salient: (layers, V, N) for the next pass; lengths: tokens that
-    every decoder layer processed."""
+class SuffixInputs(NamedTuple):
+    """What the second half reads. reuse: (layers, V, N) scores of the last pass, or -inf everywhere."""
+
+    middle: Middle
+    reuse: Tensor | None
+
+
+class Outputs(NamedTuple):
+    """actions: (1, T, dims) float32 normalised; bits: (V * N,) uint8 of `Source`; salient: (layers, V, N) for the
+    next pass."""
 
     actions: Tensor
     bits: Tensor
     salient: Tensor | None
-    lengths: tuple[int, ...]
 
 
 class Passes:
-    """The two halves, for one model."""
+    """What an inference is made of, for one model."""
 
     def __init__(self, model: Vla):
         self.model = model
 
-    def prefix(self, inputs: Inputs, layout: Layout, rope: Rope, scored: bool, similarity: str, clock) -> Middle:
-        """Preprocessing, vision, assembly and the decoder layers before the static selection."""
-        model = self.model
+    def see(self, cameras: Cameras, clock: StageClock) -> Seen:
+        """What the towers see, and what patches are compared on."""
+        config = self.model.config
         with clock("preprocess"):
-            pixels = to_model(inputs.frames, model.config)
+            pixels = to_model(cameras.frames, config)
+        if cameras.reference is None:
+            return Seen(pixels, None, None)
+        with clock("selection"):
+            return Seen(pixels, to_compare(cameras.frames, config), to_compare(cameras.reference, config))
+
+    def prefix(
+        self,
+        seen: Seen,
+        prompt: Tensor,
+        proprio: Tensor | None,
+        layout: Layout,
+        rope: Rope,
+        scored: bool,
+        similarity: str,
+        clock: StageClock,
+    ) -> Middle:
+        """Vision, assembly and the decoder layers before the static selection."""
+        model = self.model
         with clock("vision"):
-            visual = model.encode(pixels)
+            visual = model.encode(seen.pixels)
         alike = None
-        if inputs.reference is not None:
+        if seen.then is not None:
             with clock("selection"):
-                now, then = to_compare(inputs.frames, model.config), to_compare(inputs.reference, model.config)
-                alike = patch_similarity(now, then, model.config.towers[0].patch, similarity)
+                alike = patch_similarity(seen.now, seen.then, model.config.towers[0].patch, similarity)
         with clock("decoder"):
-            x, scores = model.prefix(model.assemble(visual, inputs.proprio, inputs.prompt), rope, layout, scored, clock)
+            x, scores = model.prefix(model.assemble(visual, proprio, prompt), rope, layout, scored, clock)
         return Middle(x, scores, alike)
 
-    def suffix(self, middle: Middle, reuse: Tensor | None, layout: Layout, rope: Rope, plan: Plan, clock) -> Outputs:
+    def suffix(
+        self, middle: Middle, reuse: Tensor | None, layout: Layout, rope: Rope, plan: Plan, clock: StageClock
+    ) -> Outputs:
         """Static selection, the other layers with dynamic pruning, and the action head."""
         history = History(reuse, middle.similarity)
         with clock("decoder"):
@@ -80,4 +141,42 @@ class Passes:
             bits = reached(trace, layout)
         with clock("head"):
             actions = self.model.act(states).float()
-        return Outputs(actions, bits, trace.salient, tuple(trace.lengths))
+        return Outputs(actions, bits, trace.salient)
+
+
+@dataclass(frozen=True)
+class PrefixHalf:
+    """The first half as a function of tensors alone: the form that is captured. Equal fields, equal shapes and
+    constants."""
+
+    passes: Passes
+    layout: Layout
+    rope: Rope
+    scored: bool
+    similarity: str
+
+    def __call__(self, given: PrefixInputs, clock: StageClock) -> Middle:
+        """similarity is +inf, "unchanged", while there is nothing to compare with."""
+        seen = given.images if isinstance(given.images, Seen) else self.passes.see(given.images, clock)
+        fixed = (self.layout, self.rope, self.scored, self.similarity)
+        middle = self.passes.prefix(seen, given.prompt, given.proprio, *fixed, clock)
+        if middle.similarity is None:
+            return middle
+        with clock("selection"):
+            return middle._replace(similarity=middle.similarity.masked_fill(~given.compare, float("inf")))
+
+
+@dataclass(frozen=True)
+class SuffixHalf:
+    """The second half likewise, for one plan."""
+
+    passes: Passes
+    layout: Layout
+    rope: Rope
+    plan: Plan
+
+    def __call__(self, given: SuffixInputs, clock: StageClock) -> Outputs:
+        return self.passes.suffix(given.middle, given.reuse, self.layout, self.rope, self.plan, clock)
+
+
+Half = PrefixHalf | SuffixHalf

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from specprune_ros.config import PRESETS, ActionScale, Config, Pruning
-from specprune_ros.infer.engine import make_engine
-from specprune_ros.infer.passes import Inputs, Outputs, Passes
+from specprune_ros.infer.engines import make_engine
+from specprune_ros.infer.passes import Inputs, Passes
 from specprune_ros.infer.preprocess import upload
+from specprune_ros.model.attention import choose_attention
 from specprune_ros.model.checkpoint import Checkpoint
 from specprune_ros.model.demands import check_dimensions
 from specprune_ros.model.flops import inference_flop
@@ -35,6 +36,7 @@ from specprune_ros.types import (
 )
 
 PRESET_LEVELS = tuple(values["pruning.aggressiveness"] for values in PRESETS.values())
+SETTLE_S = 600.0
 MOST_PROMPTS = 32
 """Instructions whose tokens are kept on the device."""
 
@@ -42,7 +44,10 @@ MOST_PROMPTS = 32
 class Policy:
     """A checkpoint ready to act. Use it from one thread: the same for `warm_up`, `infer` and `idle`."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: str = "auto"):
+    def __init__(
+        self, checkpoint: Checkpoint, engine: str = "auto", cache_dir: str = "", scale: ActionScale | None = None
+    ):
+        """scale: of the robot, which actions in metres are brought to; see `model.units`."""
         self.checkpoint, self.model, self.config = checkpoint, checkpoint.model, checkpoint.config
         check_dimensions(self.config, checkpoint.folder)
         parameter = next(self.model.parameters())
@@ -53,9 +58,14 @@ class Policy:
         self.proprio_dims = self.config.proprio_dims
         self.chunk_steps = self.config.chunk_steps
         self.patch_grid = (self.config.grid, self.config.grid)
-        self.engine = make_engine(engine, Passes(self.model), self.device)
+        widths = (*(tower.width // tower.heads for tower in self.config.towers), self.config.decoder.head_dim)
+        self.attention = choose_attention(self.device, self.dtype, widths)
+        self.engine = make_engine(engine, Passes(self.model), self.device, cache_dir)
+        self._scale = scale or ActionScale()
         self._prompts: dict[str, tuple[Layout, Tensor]] = {}
         self._expected: tuple | None = None
+        self.levels_ahead = PRESET_LEVELS
+        """Aggressiveness that may be asked for next: such inferences are made fast ahead of time."""
 
     def compile(self) -> None:
         """Fuse the element-wise work of every decoder layer and vision block; the first passes compile."""
@@ -65,8 +75,8 @@ class Policy:
 
     @torch.inference_mode()
     def warm_up(self, config: Config, passes: int = 2, image_size: tuple[int, int] | None = None) -> None:
-        """Run every path once or more on blank frames of `image_size` (height, width), and capture what is to be captured, so that the
-        first real inference is not the slow one."""
+        """Run every path once or more on blank frames of `image_size` (height, width), and capture what is to be
+        captured, so that the first real inference is not the slow one."""
         blank = np.zeros((*(image_size or (self.image_size, self.image_size)), 3), np.uint8)
         images = (blank,) * self.view_count
         proprio = np.zeros(self.proprio_dims, np.float32) if self.proprio_dims else None
@@ -88,12 +98,12 @@ class Policy:
         inputs, layout, plan = self._work(request, memory)
         self._expect(inputs, layout, request.pruning)
         uploaded = time.perf_counter()
-        outputs, clock = self.engine.run(inputs, layout, plan)
-        actions = self._actions(outputs.actions, config.action)
+        outputs, spent = self.engine.run(inputs, layout, plan)
+        actions = self._actions(outputs.actions)
         bits = outputs.bits.cpu().numpy()
-        spent_ms = {**clock.milliseconds(), "total": 1e3 * (time.perf_counter() - began)}
+        spent_ms = {**spent.milliseconds(), "total": 1e3 * (time.perf_counter() - began)}
         spent_ms["preprocess"] += 1e3 * (uploaded - began)
-        report = self._report(request, plan, inputs, outputs, bits, spent_ms)
+        report = self._report(request, plan, inputs, layout, bits, spent_ms)
         chunk = ActionChunk(request.chunk_id, observation.stamp_ns, actions, report.mode, observation.instruction)
         kept = PolicyMemory(outputs.salient, observation.instruction, observation.stamp_ns)
         return InferenceResult(request, chunk, report, kept)
@@ -103,15 +113,28 @@ class Policy:
         """Use a moment without a request to get a bit of later work ready; False when there is none left."""
         return self.engine.idle()
 
+    def settle(self, timeout_s: float = SETTLE_S) -> bool:
+        """Wait until inferences of every expected kind run as fast as they will; False when that took too long."""
+        return self.engine.settle(timeout_s)
+
     @property
     def pending(self) -> int:
-        """How many things `idle` has still to get ready; inference works before, but slower."""
+        """How many things `idle` has still to get ready, each of which stops inferences for a moment: wait before
+        moving.
+
+        What is made beside the inferences does not count: they work at once, only slower.
+        """
         return self.engine.pending
 
     @property
+    def ran(self) -> str:
+        """The engine that really ran the last inference: `eager` while there is no graph for its kind."""
+        return self.engine.ran
+
+    @property
     def engine_state(self) -> str:
-        """Which engine runs, and what went wrong with it."""
-        return f"{self.engine.name}: {self.engine.trouble}" if self.engine.trouble else self.engine.name
+        """Which engine runs, what is still being made for it, and what went wrong with it."""
+        return self.engine.state
 
     def _expect(self, inputs: Inputs, layout: Layout, pruning: Pruning) -> None:
         """What may come next with these cameras and these words: either mode, at this aggressiveness or a preset's."""
@@ -119,7 +142,7 @@ class Policy:
         if is_dense(pruning) or not self.engine.captures or given == self._expected:
             return
         self._expected = given
-        for level in dict.fromkeys((pruning.aggressiveness, *PRESET_LEVELS)):
+        for level in dict.fromkeys((pruning.aggressiveness, *self.levels_ahead)):
             tuned = replace(pruning, aggressiveness=level)
             for mode in (Mode.FINE, Mode.COARSE):
                 counts = budget(tuned, mode, self.view_count, self.config.patches, self.config.decoder.layers)
@@ -181,12 +204,12 @@ class Policy:
             return normalised.pin_memory().to(self.device, non_blocking=True)
         return normalised.to(self.device)
 
-    def _actions(self, normalised: Tensor, scale: ActionScale) -> np.ndarray:
-        """(1, T, 7) -> (T, 7) float64 action units; whether they are finite and in range is the control loop's to judge."""
+    def _actions(self, normalised: Tensor) -> np.ndarray:
+        """(1, T, 7) -> (T, 7) float64 action units; whether they are finite and in range, the control loop judges."""
         actions = self.checkpoint.statistics.restore_actions(normalised[0].float().cpu().numpy())
-        return action_units(actions, scale, self.config.action_units)
+        return action_units(actions, self._scale, self.config.action_units)
 
-    def _report(self, request, plan: Plan, inputs: Inputs, outputs: Outputs, bits, spent_ms) -> PruningReport:
+    def _report(self, request, plan: Plan, inputs: Inputs, layout, bits, spent_ms) -> PruningReport:
         views = bits.reshape(self.view_count, self.config.patches)
 
         def per_view(flag: Source) -> tuple[int, ...]:
@@ -208,6 +231,6 @@ class Policy:
             frame_offset=request.frame_offset if inputs.reference is not None else 0,
             reused_global=inputs.reuse is not None and plan.static.enabled,
             stage_ms={stage: spent_ms[stage] for stage in (*STAGES, "total")},
-            layer_lengths=outputs.lengths,
+            layer_lengths=plan.layer_lengths(layout, self.config.decoder.layers),
             kept=bits,
         )

@@ -1,6 +1,7 @@
 """Camera frames to model input: the host checks and uploads uint8, everything else happens on the model's device.
 
-After one call per set of shapes, which uploads the constants, nothing here waits for the host: a CUDA graph can capture it.
+After one call per set of shapes, which uploads the constants, nothing here waits for the host: a CUDA graph can
+capture it.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ def upload(images: tuple[np.ndarray, ...], views: int, device: torch.device | st
 
 
 def to_model(frames: Frames, config: ModelConfig) -> Tensor:
-    """(V, 3, S, S) float32 in [0, 1], S = `config.image_size`, from frames of any size. The towers normalise.
+    """(V, S, S, 3) uint8, S = `config.image_size`, from frames of any size: what the towers see. They normalise.
 
-    As in upstream's evaluation: JPEG round trip at the camera's size, Lanczos-3 to S x S, crop to the middle 90 % of the area;
-    without the first or the last where the checkpoint was trained without.
+    As in upstream's evaluation: JPEG round trip at the camera's size, Lanczos-3 to S x S, crop to the middle 90 % of
+    the area; without the first or the last where the checkpoint was trained without.
     """
 
     def seen(images: Tensor) -> Tensor:
@@ -47,12 +48,12 @@ def to_model(frames: Frames, config: ModelConfig) -> Tensor:
         sized = lanczos3(coded, config.image_size, config.image_size)
         return centre_crop(sized) if config.center_crop else sized
 
-    return _batched(seen, frames).movedim(-1, 1).float() / 255
+    return _batched(seen, frames)
 
 
 def to_compare(frames: Frames, config: ModelConfig) -> Tensor:
-    """(V, S, S, 3) uint8: what the patches of two moments are compared on. Cropped as the model sees them, so that patches are where
-    its tokens are; without the JPEG round trip, whose losses are no change."""
+    """(V, S, S, 3) uint8: what the patches of two moments are compared on. Cropped as the model sees them, so that
+    patches are where its tokens are; without the JPEG round trip, whose losses are no change."""
 
     def seen(images: Tensor) -> Tensor:
         sized = lanczos3(images, config.image_size, config.image_size)

@@ -1,7 +1,8 @@
 """TensorFlow's image resampling on any torch device: Lanczos-3 with antialias, and the 90 % centre crop.
 
-Both follow the float32 arithmetic of TensorFlow's operations `ScaleAndTranslate` and `CropAndResize` (what their documentation
-and openvla_oft.md state), in gathers and sums of few terms, so that neither TF32 nor the order of a product changes a pixel.
+Both follow the float32 arithmetic of TensorFlow's operations `ScaleAndTranslate` and `CropAndResize` (what their
+documentation and docs/reference/openvla_oft.md state), in gathers and sums of few terms, so that neither TF32 nor the
+order of a product changes a pixel.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ CROP_AREA = 0.9
 
 
 def lanczos3(images: Tensor, height: int, width: int) -> Tensor:
-    """(V, H, W, 3) uint8 -> (V, height, width, 3) uint8, rounded and clipped; the aspect is not kept. Same size: as it is."""
+    """(V, H, W, 3) uint8 -> (V, height, width, 3) uint8, rounded and clipped; the aspect is not kept. Same size: as
+    it is."""
     if images.shape[1:3] == (height, width):
         return images
     tall = _combined(images.float().movedim(1, 0), height)
@@ -27,7 +29,8 @@ def lanczos3(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def centre_crop(images: Tensor) -> Tensor:
-    """(V, H, W, 3) uint8 -> the same shape: the middle 90 % of the area, bilinearly, corners aligned, then floor(255.5 x)."""
+    """(V, H, W, 3) uint8 -> the same shape: the middle 90 % of the area, bilinearly, corners aligned, then
+    floor(255.5 x)."""
     _, height, width, _ = images.shape
     pixels = images * images.new_full((), 1 / 255, dtype=torch.float32)
     pixels = _interpolated(pixels, 2, width)
@@ -44,10 +47,12 @@ def _combined(samples: Tensor, length: int) -> Tensor:
 
 @cache  # captured graphs hold on to these tensors
 def lanczos_bags(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Input samples (target, taps) int64 and their weights (target, taps) float32 on `device`; made once per pair of sizes.
+    """Input samples (target, taps) int64 and their weights (target, taps) float32 on `device`; made once per pair of
+    sizes.
 
-    Output x sits at s = (x + 1/2) source / target; the kernel is widened by source / target when that exceeds 1; its samples
-    lie at half-integers; those outside the image are left out and the rest is normalised. Unused taps weigh 0.
+    Output x sits at s = (x + 1/2) source / target; the kernel is widened by source / target when that exceeds 1; its
+    samples lie at half-integers; those outside the image are left out and the rest is normalised. Unused taps weigh
+    0.
     """
     one = np.float32(1)
     inverse = one / (np.float32(target) / np.float32(source))
@@ -84,7 +89,8 @@ def _interpolated(pixels: Tensor, dim: int, length: int) -> Tensor:
 
 @cache  # captured graphs hold on to these tensors
 def crop_samples(length: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For every output of the centre crop the samples below and above, (length,) int64, and the share of the upper, float32."""
+    """For every output of the centre crop the samples below and above, (length,) int64, and the share of the upper,
+    float32."""
     one, last = np.float32(1), np.float32(length - 1)
     side = np.sqrt(np.float32(CROP_AREA))
     start = (one - side) / np.float32(2)

@@ -1,7 +1,7 @@
 """A Llama decoder with bidirectional attention, exposed layer by layer so that tokens can leave on the way.
 
 Query/key/value and gate/up projections are fused; `checkpoint.py` splits and joins them. Rotary embeddings follow each
-token's ORIGINAL position for the whole pass (method.md, Setting).
+token's ORIGINAL position for the whole pass (docs/explanation/method.md, Setting).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from specprune_ros.model.config import DecoderConfig
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary tables of the tokens present: cos and sin, (2, L, head_dim), or (2, B, 1, L, head_dim) where samples differ."""
+    """Rotary tables of the tokens present: cos and sin, (2, L, head_dim), or (2, B, 1, L, head_dim) where samples
+    differ."""
 
     table: Tensor
 
@@ -67,8 +68,9 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """One layer.
 
-        x: (B, L, width). task: rows whose attention is wanted; their queries (B, heads, T, d) and all keys (B, heads, L, d) are returned
-        for `task_attention`. rows: compute the output of these query rows only (the last layer needs no others); default all.
+        x: (B, L, width). task: rows whose attention is wanted; their queries (B, heads, T, d) and all keys (B, heads,
+        L, d) are returned for `task_attention`. rows: compute the output of these query rows only (the last layer
+        needs no others); default all.
         """
         q, k, v = self._project(self.input_layernorm(x), rope)
         scored = None if task is None else (q[:, :, task], k)

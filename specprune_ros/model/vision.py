@@ -1,4 +1,7 @@
-"""The vision side: timm-style ViT towers whose patch features are concatenated and projected (openvla_oft.md, Vision)."""
+"""The vision side: timm-style ViT towers whose patch features are concatenated and projected.
+
+Source: docs/reference/openvla_oft.md, Vision.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 
 from specprune_ros.model.attention import attend
 from specprune_ros.model.config import ModelConfig, TowerConfig
+from specprune_ros.prune.frames import patches
 
 NORM_EPS = 1e-6
 
@@ -68,9 +72,9 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        patches = F.unfold(pixels, self.proj.kernel_size, stride=self.proj.stride)  # (B, 3 * p * p, N)
-        return F.linear(patches.transpose(1, 2), self.proj.weight.flatten(1), self.proj.bias)
+    def forward(self, cut: Tensor) -> Tensor:
+        """(B, N, patch * patch * 3) as `prune.frames.patches` orders them -> (B, N, width)."""
+        return F.linear(cut, self.proj.weight.permute(0, 2, 3, 1).flatten(1), self.proj.bias)
 
 
 class Tower(nn.Module):
@@ -89,13 +93,14 @@ class Tower(nn.Module):
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) floats in [0, 1] -> (B, N, width) patch features of the second-to-last block, no final norm."""
-        weight = self.patch_embed.proj.weight
-        x = self.patch_embed(((images - self.mean) / self.std).to(weight.dtype)) + self.pos_embed
+    def forward(self, cut: Tensor) -> Tensor:
+        """(B, N, patch * patch * 3) of values in [0, 1] -> (B, N, width) features of the second-to-last block, no
+        final norm."""
+        weight, pixels = self.patch_embed.proj.weight, self.config.patch**2
+        mean, std = (value.flatten().repeat(pixels) for value in (self.mean, self.std))
+        x = self.patch_embed(((cut - mean) / std).to(weight.dtype)) + self.pos_embed
         prefix = [getattr(self, name) for name in ("cls_token", "reg_token") if hasattr(self, name)]
-        if prefix:
-            x = torch.cat([token.expand(x.shape[0], -1, -1) for token in prefix] + [x], dim=1)
+        x = torch.cat([*(token.expand(x.shape[0], -1, -1) for token in prefix), x], dim=1)
         for block in self.blocks:
             x = block(x)
         return x[:, self.config.prefix :]
@@ -110,26 +115,33 @@ class VisionBackbone(nn.Module):
         self._beside: torch.cuda.Stream | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) floats in [0, 1] -> (B, N, sum of tower widths)."""
-        return torch.cat(self._features(images), dim=-1)
+        """(B, 3, H, W) floats in [0, 1] or (B, H, W, 3) uint8 -> (B, N, sum of tower widths)."""
+        patch = self.featurizer.config.patch  # the same for both: they see one grid of one image
+        if images.dtype == torch.uint8:
+            cut = patches(images, patch).float() / 255
+        else:
+            cut = patches(images.movedim(1, -1), patch)
+        return torch.cat(self._features(cut), dim=-1)
 
-    def _features(self, images: Tensor) -> list[Tensor]:
-        """One tower after the other on a CPU; at the same time, on streams of their own, on a GPU: each leaves part of it idle."""
+    def _features(self, cut: Tensor) -> list[Tensor]:
+        """One tower after the other on a CPU; at the same time, on streams of their own, on a GPU: each leaves part
+        of it idle."""
         first, *others = self.children()
-        if not others or not images.is_cuda:
-            return [tower(images) for tower in (first, *others)]
-        here, self._beside = torch.cuda.current_stream(images.device), self._beside or torch.cuda.Stream(images.device)
+        if not others or not cut.is_cuda:
+            return [tower(cut) for tower in (first, *others)]
+        here, self._beside = torch.cuda.current_stream(cut.device), self._beside or torch.cuda.Stream(cut.device)
         self._beside.wait_stream(here)
         with torch.cuda.stream(self._beside):
-            second = others[0](images)
-        features = [first(images), second]
+            second = others[0](cut)
+        features = [first(cut), second]
         # Memory needs no record_stream: each stream waits for the other before it goes on to allocate again.
         here.wait_stream(self._beside)
         return features
 
 
 class Projector(nn.Module):
-    """Fused backbones: d -> 4d -> llm -> llm; a single backbone: d -> llm -> llm (openvla_oft.md, Files)."""
+    """Fused backbones: d -> 4d -> llm -> llm; a single backbone: d -> llm -> llm (docs/reference/openvla_oft.md,
+    Files)."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -90,11 +90,24 @@ class Plan:
         """Whether anybody looks at the first layers' scores."""
         return self.remember or self.budget is not None
 
+    def layer_lengths(self, layout: Layout, depth: int) -> tuple[int, ...]:
+        """Tokens of all kinds that each of `depth` decoder layers processes."""
+        when, present = schedule(depth), layout.visual
+        lengths = []
+        for number in range(1, depth + 1):
+            lengths.append(layout.length - layout.visual + present)
+            if self.budget is not None and self.static.enabled and number == when.static:
+                present = layout.views * self.budget.static_keep
+            if self.budget is not None and self.dynamic.enabled and number in when.dynamic:
+                present = min(present, self.budget.dynamic_keep[when.dynamic.index(number)])
+        return tuple(lengths)
+
 
 @dataclass(frozen=True)
 class History:
-    """What a pass may use of the past. reuse: (layers, V, N) scores of the last pass, -inf for tokens that did not reach a layer;
-    similarity: (V, N) to the reference frame. None, or a tensor of -inf or +inf, where there is none."""
+    """What a pass may use of the past. reuse: (layers, V, N) scores of the last pass, -inf for tokens that did not
+    reach a layer; similarity: (V, N) to the reference frame. None, or a tensor of -inf or +inf, where there is
+    none."""
 
     reuse: Tensor | None = None
     similarity: Tensor | None = None
@@ -109,7 +122,6 @@ class Trace:
     static: Tensor
     sources: Tensor | None = None
     salient: Tensor | None = None
-    lengths: list[int] = field(default_factory=list)
 
 
 class Vla(nn.Module):
@@ -128,7 +140,7 @@ class Vla(nn.Module):
         return self.projector(self.vision_backbone(images)).flatten(0, 1)[None]
 
     def assemble(self, visual: Tensor, proprio: Tensor | None, prompt: Tensor) -> Tensor:
-        """The whole input sequence (openvla_oft.md, Prompt and sequence).
+        """The whole input sequence (docs/reference/openvla_oft.md, Prompt and sequence).
 
         visual: (B, n, width); proprio: (B, P) normalised or None; prompt: (B, 1 + n_prompt) token ids with BOS first.
         Returns (B, L, width). Placeholder embeddings are zero.
@@ -152,7 +164,8 @@ class Vla(nn.Module):
     ) -> tuple[Tensor, Trace]:
         """All decoder layers; visual tokens leave on the way as `plan` says.
 
-        x: (1, L, width). Returns the states of the readout rows (1, placeholders, width) before the final norm, and the trace.
+        x: (1, L, width). Returns the states of the readout rows (1, placeholders, width) before the final norm, and
+        the trace.
         """
         x, scores = self.prefix(x, rope, layout, plan.scored, timer)
         return self.suffix(x, rope, layout, plan, history, scores, timer)
@@ -175,7 +188,8 @@ class Vla(nn.Module):
     def suffix(
         self, x: Tensor, rope: Rope, layout: Layout, plan: Plan, history: History, scores: Tensor | None, timer=None
     ) -> tuple[Tensor, Trace]:
-        """Static pruning and the layers after it: of the last one only the rows that are read. Shapes depend on `plan` alone."""
+        """Static pruning and the layers after it: of the last one only the rows that are read. Shapes depend on
+        `plan` alone."""
         run = _Pass(x, rope, layout, plan, history, timer, len(self.decoder.layers))
         run.begin(scores)
         for number in range(run.when.static + 1, len(self.decoder.layers) + 1):
@@ -200,7 +214,6 @@ class _Pass:
         self.static, self.sources = self.present, None
         self.salient: list[Tensor] = []
         self.importance = Importance(layout.visual, plan.dynamic, x.device)
-        self.lengths = [self.length] * self.when.static
 
     def begin(self, scores: Tensor | None) -> None:
         """Use the scores of the layers before (layers, V, N)."""
@@ -229,7 +242,6 @@ class _Pass:
         return plan.budget is not None and plan.dynamic.enabled and number in self.when.dynamic
 
     def after(self, number: int, scored: tuple[Tensor, Tensor] | None) -> None:
-        self.lengths.append(self.length)
         if scored is None:
             return
         with self.timed("selection"):
@@ -248,7 +260,7 @@ class _Pass:
     def _original(self, score: Tensor) -> Tensor:
         """Scores of the tokens present, in original token space (V, N); -inf for tokens that left."""
         full = score.new_full((self.layout.visual,), -torch.inf)
-        return full.index_copy_(0, self.present, score).view(self.layout.views, self.layout.patches)
+        return full.scatter(0, self.present, score).view(self.layout.views, self.layout.patches)
 
     def _prune_static(self, scores: Tensor) -> None:
         history, threshold = self.history, self.plan.static.similarity_threshold
@@ -267,15 +279,15 @@ class _Pass:
 
     def trace(self) -> Trace:
         salient = torch.stack(self.salient) if self.salient else None
-        return Trace(self.present, self.static, self.sources, salient, self.lengths)
+        return Trace(self.present, self.static, self.sources, salient)
 
 
 def reached(trace: Trace, layout: Layout) -> Tensor:
     """(V * N,) uint8: `Source` bits of every visual token, with how far it came."""
-    nothing = torch.zeros(layout.visual, dtype=torch.uint8, device=trace.kept.device)
-    bits = (
-        nothing.index_fill(0, trace.static, int(Source.AFTER_STATIC))
-        if trace.sources is None
-        else trace.sources.flatten()
-    )
-    return bits | nothing.index_fill(0, trace.kept, int(Source.LAST_LAYER))
+    nothing = torch.zeros(layout.visual, dtype=torch.int64, device=trace.kept.device)
+    bits = nothing.scatter(0, trace.kept, int(Source.LAST_LAYER))
+    if trace.sources is None:
+        bits = bits + nothing.scatter(0, trace.static, int(Source.AFTER_STATIC))
+    else:
+        bits = bits + trace.sources.flatten()
+    return bits.to(torch.uint8)

@@ -13,7 +13,7 @@ from specprune_ros.types import Mode
 
 PAPER_DEPTH = 32
 STATIC_LAYER = 2
-"""Static pruning happens after this many layers (method.md 1)."""
+"""Static pruning happens after this many layers (docs/explanation/method.md, Static pruning)."""
 
 PRUNE_LAYERS = (5, 10, 15, 20)
 GLOBAL_LAYER = 15
@@ -25,8 +25,8 @@ HARDEST_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Budget:
-    """Fixed token counts of one pass. Per view: k_global, k_dynamic, k_local, static_keep; dynamic_keep: visual tokens of
-    all views that are left after each layer of `Schedule.dynamic`."""
+    """Fixed token counts of one pass. Per view: k_global, k_dynamic, k_local, static_keep; dynamic_keep: visual
+    tokens of all views that are left after each layer of `Schedule.dynamic`."""
 
     k_global: int
     k_dynamic: int
@@ -47,7 +47,8 @@ class Schedule:
 
 @cache
 def schedule(depth: int) -> Schedule:
-    """The paper's layers scaled to `depth`; every dynamic prune comes after the static one and before the last layer."""
+    """The paper's layers scaled to `depth`; every dynamic prune comes after the static one and before the last
+    layer."""
     static = min(STATIC_LAYER, depth - 1)
     dynamic: list[int] = []
     for layer in PRUNE_LAYERS:
@@ -67,9 +68,9 @@ def is_dense(pruning: Pruning) -> bool:
 def budget(pruning: Pruning, mode: Mode, views: int, patches: int, depth: int) -> Budget:
     """Token counts for one pass.
 
-    At aggressiveness 0.5 a view keeps K_G + K_D + 2 K_L tokens (the paper's counts, ~ 200 of 512 in two views); towards 0
-    the count grows linearly to all patches, towards 1 it shrinks linearly to `HARDEST_SHARE` of the paper's. Kept tokens
-    never grow with aggressiveness, and fine keeps at least as many as coarse.
+    At aggressiveness 0.5 a view keeps K_G + K_D + 2 K_L tokens (the paper's counts, ~ 200 of 512 in two views);
+    towards 0 the count grows linearly to all patches, towards 1 it shrinks linearly to `HARDEST_SHARE` of the
+    paper's. Kept tokens never grow with aggressiveness, and fine keeps at least as many as coarse.
     """
     s, a = pruning.static, pruning.aggressiveness
     k_local = round(s.alpha * (s.k_local_coarse if mode is Mode.COARSE else s.k_local_fine))

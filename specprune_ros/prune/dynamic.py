@@ -1,29 +1,40 @@
-"""Dynamic pruning on the way through the decoder: layer-wise importance with confidence and a moving average (method.md 2)."""
+"""Dynamic pruning on the way through the decoder: layer-wise importance with confidence and a moving average.
+
+Source: docs/explanation/method.md, Dynamic pruning.
+"""
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from specprune_ros.config import Dynamic
 from specprune_ros.prune.scores import mean_entropy
+from specprune_ros.prune.static import ranks
 
 EPS = 1e-6
 
+LOG_OF_ZERO = -1e30
+"""Stands for the logarithm of 0: finite, so that differences of it are numbers."""
 
-def rank_weight(score: Tensor, slope: float) -> Tensor:
-    """w_rank,i = sigmoid(-k rank_i) / sum_j sigmoid(-k rank_j), rank 0 = highest score. (n,) -> (n,) float32."""
-    order = score.argsort(descending=True, stable=True)  # ties go to the lower index
-    return torch.empty_like(score).scatter_(0, order, _by_rank(score.numel(), slope, score.device))
+
+def log_rank_weight(score: Tensor, slope: float) -> Tensor:
+    """Logarithm of w_rank,i = sigmoid(-k rank_i) / sum_j sigmoid(-k rank_j), rank 0 = highest score. (n,) -> (n,)
+    float32."""
+    return _by_rank(int(score.numel()), slope, score.device).index_select(0, ranks(score))
 
 
 @cache  # captured graphs hold on to these tensors, which must therefore never be dropped
 def _by_rank(count: int, slope: float, device: torch.device) -> Tensor:
-    """The weights of ranks 0 .. count - 1, which depend on nothing else: (count,) float32."""
-    weight = torch.sigmoid(-slope * torch.arange(count, dtype=torch.float32, device=device))
-    return weight / weight.sum()
+    """The logarithms of the weights of ranks 0 .. count - 1, which depend on nothing else: (count,) float32."""
+    steps = slope * np.arange(count, dtype=np.float64)
+    logs = -np.logaddexp(0.0, steps)
+    with torch.inference_mode(False):
+        return torch.from_numpy(logs - np.logaddexp.reduce(logs)).float().to(device)
 
 
 def confidence(attention: Tensor, score: Tensor, kind: str) -> Tensor:
@@ -34,24 +45,37 @@ def confidence(attention: Tensor, score: Tensor, kind: str) -> Tensor:
 
 
 class Importance:
-    """S = (1 - beta) S + beta w_rank w_conf, kept in ORIGINAL token space; S starts at 0."""
+    """S = (1 - beta) S + beta w_rank w_conf, kept in ORIGINAL token space; S starts at 0.
 
-    def __init__(self, visual: int, config: Dynamic, device=None):
+    What is kept is log S: with a rank slope of 1, the authors' value, weights fall below the smallest float32 from
+    rank 89 on, and all later tokens would tie.
+    """
+
+    def __init__(self, visual: int, config: Dynamic, device: torch.device | None = None):
         self.config = config
-        self.value = torch.zeros(visual, device=device)
+        self.log = torch.full((visual,), LOG_OF_ZERO, device=device)
         self.updates = 0
 
     def update(self, attention: Tensor, score: Tensor, kept: Tensor) -> None:
-        """Fold in one layer. attention: (1, heads, T, L); score: (n,) eq. 1 of the visual tokens present, whose original indices
-        are `kept` (n,)."""
+        """Fold in one layer. attention: (1, heads, T, L); score: (n,) eq. 1 of the visual tokens present, whose
+        original indices are `kept` (n,)."""
         weight = confidence(attention, score, self.config.confidence)
-        new = rank_weight(score, self.config.rank_slope) * weight
-        old = self.value.index_select(0, kept)
-        self.value.index_copy_(0, kept, torch.lerp(old, new, self.config.beta))
+        new = log_rank_weight(score, self.config.rank_slope) + weight.clamp(min=torch.finfo(weight.dtype).tiny).log()
+        old = self.log.index_select(0, kept) + _log(1.0 - self.config.beta)
+        self.log = self.log.scatter(0, kept, _log_of_sum(old, new + _log(self.config.beta)))
         self.updates += 1
 
     def select(self, kept: Tensor, count: int) -> Tensor:
         """Columns (count,) int64, sorted, of the `count` most important of the tokens still there."""
         if not self.updates:
             raise RuntimeError("dynamic pruning before any score update: all scores tie")
-        return self.value.index_select(0, kept).topk(count).indices.sort().values
+        return self.log.index_select(0, kept).topk(count).indices.sort().values
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0.0 else LOG_OF_ZERO
+
+
+def _log_of_sum(one: Tensor, two: Tensor) -> Tensor:
+    """log(e^one + e^two), of finite numbers."""
+    return torch.maximum(one, two) + (-(one - two).abs()).exp().log1p()

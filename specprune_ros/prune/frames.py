@@ -1,8 +1,7 @@
-"""How much each patch changed since the reference frame (method.md 1, V_dynamic)."""
+"""How much each patch changed since the reference frame (docs/explanation/method.md, V_dynamic)."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -12,16 +11,20 @@ def patch_similarity(current: Tensor, reference: Tensor, patch: int, kind: str) 
     images: (V, H, W, 3) uint8. kind: `rgb_cosine`, cos(P_t, P_{t-T}) on raw RGB as published, which is nearly blind to
     brightness; or `absolute`, 1 - mean |P_t - P_{t-T}| / 255, which is not.
     """
-    both = _patches(torch.stack((current, reference)), patch)
-    now, then = both
+    now, then = (patches(images, patch).float() for images in (current, reference))  # cut as bytes, before they grow
     if kind == "absolute":
         return 1.0 - (now - then).abs().mean(-1) / 255.0
-    squares = torch.linalg.vecdot(both, both)
-    return torch.linalg.vecdot(now, then) / (squares[0] * squares[1]).sqrt().clamp(min=1e-6)
+    lengths = (now * now).sum(-1) * (then * then).sum(-1)
+    return (now * then).sum(-1) / lengths.sqrt().clamp(min=1e-6)
 
 
-def _patches(images: Tensor, patch: int) -> Tensor:
-    """(..., H, W, 3) uint8 -> (..., N, patch * patch * 3) float32; the pixels move as bytes, before they grow."""
-    *outer, height, width, _ = images.shape
-    blocks = images.reshape(*outer, height // patch, patch, width // patch, patch * 3).transpose(-3, -2)
-    return blocks.reshape(*outer, -1, patch * patch * 3).float()
+def patches(images: Tensor, patch: int) -> Tensor:
+    """(..., H, W, 3) -> (..., N, patch * patch * 3): patches row by row, and in each the pixels row by row.
+
+    Pixels beyond the last whole patch belong to none, as in a convolution of that stride.
+    """
+    *outer, height, width, channels = images.shape
+    rows, columns = height // patch, width // patch
+    whole = images[..., : rows * patch, : columns * patch, :]
+    blocks = whole.reshape(*outer, rows, patch, columns, patch * channels).transpose(-3, -2)
+    return blocks.reshape(*outer, rows * columns, patch * patch * channels)

@@ -1,8 +1,8 @@
 """The one object that knows where every token of the sequence stands.
 
-`[BOS] [view 1: N patches] ... [view V: N patches] [proprio]? [rest of prompt] [placeholders] [stop]` (openvla_oft.md).
-Visual tokens are contiguous, and everything after them (the tail) is protected, so positions in the tail are counted
-from the end and stay valid whatever leaves from the middle.
+`[BOS] [view 1: N patches] ... [view V: N patches] [proprio]? [rest of prompt] [placeholders] [stop]`
+(docs/reference/openvla_oft.md). Visual tokens are contiguous, and everything after them (the tail) is protected, so
+positions in the tail are counted from the end and stay valid whatever leaves from the middle.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Attention that task tokens pay to visual tokens: only the needed rows, on top of SDPA (method.md, eq. 1)."""
+"""Attention that task tokens pay to visual tokens: only the needed rows, on top of SDPA (docs/explanation/method.md,
+eq. 1)."""
 
 from __future__ import annotations
 
@@ -12,10 +13,16 @@ def task_attention(q: Tensor, k: Tensor) -> Tensor:
     q: (B, heads, T, d) rotated queries of the task tokens; k: (B, heads, L, d) rotated keys.
     Returns (B, heads, T, L) float32, each row summing to 1.
     """
-    scale = q.shape[-1] ** -0.5
-    if q.device.type == "cpu":  # where a bf16 product this small costs more than the conversion
-        return torch.matmul(q.float() * scale, k.float().transpose(-1, -2)).softmax(-1)
-    return (torch.matmul(q, k.transpose(-1, -2)).float() * scale).softmax(-1)
+    return (_products(q, k) * q.shape[-1] ** -0.5).softmax(-1)
+
+
+def _products(q: Tensor, k: Tensor) -> Tensor:
+    """q k^T in float32 whatever the operands are: in bf16 neighbouring scores would often be the same number."""
+    if q.is_cuda and q.dtype is not torch.float32 and "dtype" in torch.ops.aten.bmm.overloads():
+        products = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(-1, -2), out_dtype=torch.float32)
+        return products.unflatten(0, q.shape[:2])
+    # On a CPU a bf16 product this small costs more than the conversion.
+    return torch.matmul(q.float(), k.float().transpose(-1, -2))
 
 
 def visual_score(attention: Tensor, first: int, count: int) -> Tensor:
@@ -28,4 +35,6 @@ def visual_score(attention: Tensor, first: int, count: int) -> Tensor:
 
 def mean_entropy(attention: Tensor) -> Tensor:
     """Mean entropy [nat] of the attention rows over all keys: () float32."""
-    return torch.special.entr(attention).sum() / attention[..., 0].numel()
+    # A weight of 0 adds nothing; the smallest normal number under the logarithm keeps it from being 0 * -inf.
+    logarithms = attention.clamp(min=torch.finfo(attention.dtype).tiny).log()
+    return -(attention * logarithms).sum() / attention[..., 0].numel()

@@ -1,4 +1,7 @@
-"""Static pruning, once per action chunk: V_retain = V_global U V_dynamic U V_local per view (method.md 1)."""
+"""Static pruning, once per action chunk: V_retain = V_global U V_dynamic U V_local per view.
+
+Source: docs/explanation/method.md, Static pruning.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def ranks(score: Tensor) -> Tensor:
     """Rank of every entry along the last axis, 0 = highest score; ties go to the lower index. Same shape, int64."""
     order = score.argsort(dim=-1, descending=True, stable=True)
     positions = torch.arange(score.shape[-1], device=score.device).expand_as(order)
-    return torch.empty_like(order).scatter_(-1, order, positions)
+    return torch.zeros_like(order).scatter(-1, order, positions)
 
 
 def select_static(
@@ -33,30 +36,39 @@ def select_static(
 ) -> tuple[Tensor, Tensor]:
     """Choose exactly `budget.static_keep` tokens of every view.
 
-    local: (layers, V, N) scores of this pass; reuse: (layers, V, N) scores of the last pass in original token space, -inf
-    for tokens that did not reach the layer, or None; similarity: (V, N) of the patches to the reference frame, or None.
+    local: (layers, V, N) scores of this pass; reuse: (layers, V, N) scores of the last pass in original token space,
+    -inf for tokens that did not reach the layer, or None; similarity: (V, N) of the patches to the reference frame, or
+    None.
 
-    The union of the three sets is kept. Spare slots take the next-best tokens by local attention; if the sets of several
-    layers outgrow the budget, tokens chosen by more sources go first, then those that rank better within their set.
+    The union of the three sets is kept. Spare slots take the next-best tokens by local attention; if the sets of
+    several layers outgrow the budget, tokens chosen by more sources go first, then those that rank better within their
+    set, then those of lower index, so that every engine keeps the same ones.
 
     Returns kept (V * static_keep,) int64 sorted original indices and sources (V, N) uint8 of `Source` bits.
     """
     sets = [(Source.LOCAL, local, None, budget.k_local), *_history(reuse, similarity, threshold, budget)]
     rank = ranks(torch.cat([score for _, score, _, _ in sets])).split([score.shape[0] for _, score, _, _ in sets])
-    sources, votes, best = 0, 0, rank[0].min(0).values / max(1, budget.k_local) + 1 / max(1, budget.k_local)
+    sources, votes, best = 0, 0, _share(rank[0].min(0).values, budget.k_local)
     for (flag, _, valid, count), order in zip(sets, rank, strict=True):
         members, place = _top(order, count, valid)
         sources, votes = sources + members * int(flag), votes + members
-        best = torch.where(members, torch.minimum(best, (place + 1) / max(1, count)), best)
+        best = torch.where(members, torch.minimum(best, _share(place, count)), best)
     votes = votes.float()
-    priority = votes * 4 - torch.where(votes > 0, best.clamp(max=1), best)
-    kept = priority.topk(budget.static_keep, dim=-1).indices.sort(dim=-1).values
-    mask = torch.zeros_like(sources, dtype=torch.bool).scatter_(-1, kept, True)
+    mask = ranks(votes * 4 - torch.where(votes > 0, best.clamp(max=1), best)) < budget.static_keep
+    views, patches = mask.shape
+    # Falling values at the places that are kept: their indices come out sorted, and no value occurs twice.
+    places = torch.arange(patches, device=mask.device)
+    kept = torch.where(mask, patches - places, 0).topk(budget.static_keep, dim=-1).indices
     sources = torch.where(votes > 0, sources, int(Source.FILL))
     sources = (sources + int(Source.AFTER_STATIC)) * mask
-    views, patches = priority.shape
     flat = (kept + torch.arange(views, device=kept.device)[:, None] * patches).flatten()
     return flat, sources.to(torch.uint8)
+
+
+def _share(place: Tensor, count: int) -> Tensor:
+    """The share of a set of `count` that rank `place` takes. A product, which every engine rounds alike, and no
+    quotient."""
+    return (place + 1) * (1 / max(1, count))
 
 
 def _history(reuse, similarity, threshold, budget):

@@ -33,6 +33,7 @@ ROSDEP = {
     "matplotlib": "python3-matplotlib",
     "mujoco": "python3-mujoco-pip",
     "numpy": "python3-numpy",
+    "openvino": None,
     "rich": "python3-rich",
     "safetensors": None,
     "tokenizers": None,

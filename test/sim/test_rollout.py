@@ -1,6 +1,8 @@
 """Closed loop, evaluation and benchmark, with stubs where the policy and the simulator would be."""
 
+import importlib.util
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 from tiny_checkpoints import write_tiny_checkpoint
 
 from specprune_ros.bench import latency as bench
+from specprune_ros.bench.latency_report import row_label, summary, tables, verdict
+from specprune_ros.bench.latency_rows import PolicyRunner, Sample, rows_of
 from specprune_ros.bench.recording import record
 from specprune_ros.cli import main as cli
 from specprune_ros.config import Config, ConfigError
@@ -18,7 +22,7 @@ from specprune_ros.infer.load import load_policy
 from specprune_ros.sim.env import SimState, TabletopEnv
 from specprune_ros.sim.expert import expert_action
 from specprune_ros.sim.settings import SIMULATION
-from specprune_ros.types import ActionChunk, InferenceResult, Mode, PolicyMemory, PruningReport
+from specprune_ros.types import STAGES, ActionChunk, InferenceResult, Mode, PolicyMemory, PruningReport
 
 CHUNK_STEPS = 8
 
@@ -72,7 +76,7 @@ class StubEnv:
 
 
 def report(mode=Mode.FINE, kept=200, ms=None):
-    ms = ms or dict.fromkeys((*bench.STAGES, "total"), 1.0)
+    ms = ms or dict.fromkeys((*STAGES, "total"), 1.0)
     per_view = [(256, 256)] + [(kept // 2, kept // 2)] * 2 + [(0, 0)] * 4
     return PruningReport(mode, 0.5, 512, kept, *per_view, 0, False, ms, (600,) * 12, np.zeros(512, np.uint8))
 
@@ -82,6 +86,7 @@ class StubPolicy:
 
     view_count, chunk_steps, proprio_dims, image_size = 2, CHUNK_STEPS, 8, 224
     device, dtype = torch.device("cpu"), torch.float32
+    ran = "eager"
 
     def __init__(self, act=None):
         self.act = act or self.numbered
@@ -156,7 +161,7 @@ def test_the_real_tabletop_is_solved_through_chunks_by_a_policy_that_knows_the_s
 @pytest.fixture(scope="module")
 def tiny_policy(tmp_path_factory):
     folder = write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-    return load_policy(Config().updated({"policy.checkpoint": str(folder)}))
+    return load_policy(Config().updated({"policy.checkpoint": str(folder), "policy.engine": "eager"}))
 
 
 def test_the_real_policy_fits_into_rollout_and_benchmark(monkeypatch, tabletop, tiny_policy):
@@ -166,10 +171,11 @@ def test_the_real_policy_fits_into_rollout_and_benchmark(monkeypatch, tabletop, 
     assert episode.modes.pop("dense") >= 1, "the first pass has no history"
     assert sum(episode.modes.values()) >= 1
     assert max(episode.tokens_kept) == episode.tokens_total == 512 > min(episode.tokens_kept)
-    rows = bench.rows_of("eager", Config(), [0.5], quick=True)
-    policies = {"eager": tiny_policy}
-    bench.measure(rows, policies, record(Config(), tiny_policy, 2, seed0=0), 1, Silent())
-    result = bench.summary(rows, policies)
+    rows, runners = rows_of("eager", Config(), [0.5], parts=False), {"eager": PolicyRunner(tiny_policy)}
+    requests = record(Config(), tiny_policy, 2, seed0=0)
+    bench.get_ready(rows, runners, requests)
+    gemm = bench.measure(rows, runners, requests, 1, Silent(), tiny_policy.device, tiny_policy.dtype)
+    result = summary(rows, "eager", gemm)
     dense, full, coarse, fine = result["rows"]
     assert dense["tokens_kept"] == 512
     assert coarse["tokens_kept"] <= full["tokens_kept"] <= fine["tokens_kept"] < 512
@@ -276,7 +282,7 @@ def test_recorded_requests_are_those_of_real_movement(tabletop):
 
 def test_benchmark_rows_share_observations_and_keep_their_own_memory(monkeypatch, tabletop):
     monkeypatch.setattr(bench, "GEMM_SECONDS", 0.0)
-    rows = bench.rows_of("eager", Config(), [0.25, 1.0], quick=False)
+    rows = rows_of("eager", Config(), [0.25, 1.0], parts=True)
     names = [(row.mode, row.aggressiveness, row.forced) for row in rows]
     assert names[:4] == [
         ("dense", 0.0, None),
@@ -287,30 +293,85 @@ def test_benchmark_rows_share_observations_and_keep_their_own_memory(monkeypatch
     assert names[4:6] == [("full", 0.25, Mode.COARSE), ("full", 0.25, Mode.FINE)]
     policy = StubPolicy()
     requests = record(Config(), policy, count=3, seed0=1)
-    bench.measure(rows, {"eager": policy}, requests, 2, Silent())
+    bench.measure(rows, {"eager": PolicyRunner(policy)}, requests, 2, Silent(), policy.device, policy.dtype)
     assert all(len(samples) == 2 for row in rows for samples in row.total_ms.values())
-    assert all(len(row.total_ms) == 3 and len(row.all_reports()) == 6 for row in rows)
+    assert all(len(row.total_ms) == 3 and len(row.all_samples()) == 6 for row in rows)
     per_row = len(requests)
     assert len(policy.requests) == 2 * per_row * len(rows)
     memories = [request.memory.salient for request in policy.requests if request.memory]
     assert len(set(memories)) == len(memories), "no two rows may continue the same memory"
 
 
+def filled(engine, mode, kept, times_ms, ran=None):
+    """A row with measurements: times of one observation; another one took half as long."""
+    row = next(row for row in rows_of(engine, Config(), [], parts=False) if row.mode == mode)
+    row.total_ms = {0: list(times_ms), 1: [value / 2 for value in times_ms]}
+    ms = {"preprocess": 1.0, "vision": 4.0, "selection": 1.0, "decoder": 13.0, "head": 1.0}
+    row.samples = dict.fromkeys((0, 1), [Sample(ran or engine, ms, kept, 512, kept / 100)] * 3)
+    return row
+
+
 def test_benchmark_result_keeps_its_contract():
-    dense, full = bench.rows_of("eager", Config(), [], quick=True)
-    for row, kept, slow in ((dense, 512, (40.0, 42.0, 90.0)), (full, 200, (20.0, 80.0, 20.0))):
-        row.total_ms = {0: list(slow), 1: [value / 2 for value in slow]}
-        ms = {"preprocess": 1.0, "vision": 4.0, "selection": 1.0, "decoder": 13.0, "head": 1.0, "total": 20.0}
-        row.reports = dict.fromkeys((0, 1), [report(kept=kept, ms=ms)] * 3)
-    result = bench.summary([dense, full], {"eager": StubPolicy()})
-    assert result["speedup_full_vs_dense"] == pytest.approx((42 + 21) / (20 + 10))
+    rows = [
+        filled("stock", "dense", 512, (60.0, 60.0, 60.0)),
+        filled("eager", "dense", 512, (40.0, 42.0, 90.0)),
+        filled("eager", "full", 200, (24.0, 24.0, 24.0)),
+        filled("openvino", "dense", 512, (30.0, 30.0, 30.0)),
+        filled("openvino", "full", 200, (15.0, 80.0, 15.0), ran="eager"),
+    ]
+    result = summary(rows, "openvino", gemm_gflops=200.0)
+    assert [row["engine"] for row in result["rows"]] == ["stock", "eager", "eager", "openvino", "openvino"]
+    assert result["speedup_full_vs_dense"] == 2.0 and result["default_engine"] == "openvino"
+    assert (result["speedup_vs_best_dense"], result["best_dense"]) == (2.0, "openvino")
     assert result["selection_share"] == 0.05
-    row = result["rows"][1]
-    assert (row["engine"], row["mode"], row["aggressiveness"], row["tokens_kept"]) == ("eager", "full", 0.5, 200)
-    assert row["p50_ms"] == 20.0 and row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
-    assert set(row["stages_ms"]) == {"preprocess", "vision", "selection", "decoder", "head"}
-    assert row["gflop"] == 2.0
-    facts = {"machine": {"cpu": "c", "cores": 2, "dtype": "fp32", "load_average_before": 0.1}, "gemm_gflops": 100.0}
-    assert "2.10x" in bench.verdict({**result, **facts})
-    assert [bench.row_label(row, False) for row in result["rows"]] == ["dense", "full 0.5 measured"]
-    bench.tables(result)
+    eager, row = result["rows"][2], result["rows"][4]
+    assert eager["speedup_vs_dense"] == pytest.approx(42 / 24) and eager["speedup_vs_dense_openvino"] == 30 / 24
+    assert eager["speedup_vs_stock"] == 60 / 24
+    assert (row["engine"], row["mode"], row["aggressiveness"], row["tokens_kept"]) == ("openvino", "full", 0.5, 200)
+    assert row["p50_ms"] == 15.0 and row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+    assert set(row["stages_ms"]) == set(STAGES)
+    assert (row["gflop"], row["floor_ms"], row["over_floor"]) == (2.0, 10.0, 1.5)
+    assert row["ran"] == {"eager": 6}, "a row says what really ran"
+    facts = {"cpu": "c", "cores": 2, "dtype": "fp32", "load_average_before": 0.1}
+    text = verdict({**result, "machine": facts, "skipped": {"graph": "no GPU"}})
+    assert "2.00x" in text and "not measured: graph: no GPU" in text
+    assert "openvino full 0.5 measured: some of it really ran on eager" in text
+    assert [row_label(row) for row in result["rows"]][:4] == [
+        "stock",
+        "eager dense",
+        "eager full 0.5 measured",
+        "openvino dense",
+    ]
+    tables(result)
+    without = summary(rows[1:3], "eager", gemm_gflops=200.0)
+    assert without["rows"][0]["speedup_vs_dense_openvino"] is None and without["best_dense"] == "eager"
+    tables(without)
+
+
+def test_a_machine_without_the_simulator_is_told_what_to_do(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    assert cli.main(["bench"]) == 2
+    message = capsys.readouterr().err
+    assert "MuJoCo is missing" in message and "--model openvla-7b" in message
+
+
+def test_the_engines_that_are_measured():
+    assert bench.chosen("stock, eager,stock") == ["stock", "eager"]
+    assert bench.chosen("all") == ["stock", "eager", "openvino", "graph"]
+    with pytest.raises(ConfigError, match="'warp' is not one of eager"):
+        bench.chosen("eager,warp")
+    assert bench.default_engine({"eager": 1, "openvino": 2}) == "openvino"
+
+
+def test_all_engines_are_measured_side_by_side(monkeypatch, tmp_path, tabletop):
+    """The command itself, on random weights: stock, eager and, where it is installed, OpenVINO."""
+    monkeypatch.setattr(bench, "GEMM_SECONDS", 0.0)
+    weights = write_tiny_checkpoint(tmp_path / "tiny")
+    argv = ["bench", "--quick", "--rounds", "1", "--observations", "2", "--json", str(tmp_path / "bench.json")]
+    settings = {"checkpoint": weights, "cache_dir": tmp_path / "cache", "dtype": "fp32"}
+    assert cli.main([*argv, *(f"--set=policy.{name}={value}" for name, value in settings.items())]) == 0
+    result = json.loads((tmp_path / "bench.json").read_text())
+    engines = ["stock", "eager"] + (["openvino"] if importlib.util.find_spec("openvino") else [])
+    assert list(dict.fromkeys(row["engine"] for row in result["rows"])) == engines
+    assert all(row["ran"] == {row["engine"]: row["samples"]} for row in result["rows"])
+    assert result["default_engine"] == engines[-1] and result["settings"]["attention"]

@@ -1,7 +1,9 @@
-"""Captured inference equals op-by-op inference, whatever is in its buffers; what is missing is captured later and never waited for.
+"""Captured inference equals op-by-op inference, whatever is in its buffers; what is missing is captured later and
+never waited for.
 
-No CUDA here: a recorder traces the same functions to a fixed graph of tensor operations and replays that. Like a CUDA graph it knows
-nothing but its buffers, so a value that was read on the host while recording would show as a wrong result.
+No CUDA here: a recorder traces the same functions to a fixed graph of tensor operations and replays that. Like a CUDA
+graph it knows nothing but its buffers, so a value that was read on the host while recording would show as a wrong
+result.
 """
 
 import logging
@@ -14,11 +16,14 @@ from tiny_checkpoints import write_tiny_checkpoint
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from specprune_ros.config import Config
-from specprune_ros.infer import engine as engine_module
+from specprune_ros.infer import graphs
 from specprune_ros.infer import policy as policy_module
 from specprune_ros.infer.clock import Stopwatch
-from specprune_ros.infer.engine import MOST_FAILURES, EagerEngine, GraphEngine, make_engine
+from specprune_ros.infer.engine import EagerEngine, GraphEngine
+from specprune_ros.infer.engines import make_engine
+from specprune_ros.infer.graphs import MOST_FAILURES
 from specprune_ros.infer.policy import Policy
+from specprune_ros.infer.records import refilled, tensors_of
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.types import InferenceRequest, Mode, Motion, Observation
 
@@ -29,26 +34,37 @@ CONFIG = Config().updated({"instruction": RED})
 class Recorder:
     """Stands in for CUDA graphs: `fails` recordings go wrong."""
 
+    name, from_cameras, background, dtype, most_suffixes = "graph", True, False, None, 48
+
     def __init__(self, fails=0):
         self.recorded, self.fails, self.replays = 0, fails, 0
 
-    def __call__(self, function, buffers):
+    def __call__(self, half, given):
         if self.fails:
             self.fails -= 1
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
         self.recorded += 1
-        return Recording(self, make_fx(function)(*buffers), buffers)
+        return Recording(self, half, given)
+
+    def release(self):
+        """Nothing to let go of."""
 
 
 class Recording:
-    def __init__(self, recorder, graph, buffers):
-        self.recorder, self.graph, self.buffers = recorder, graph, buffers
-        self.outputs = tuple(output.clone() for output in graph(*buffers))
+    def __init__(self, recorder, half, given):
+        self.recorder, self.given, self.clock = recorder, given, Stopwatch()
+        record = half(given, self.clock)
+        flat = lambda *tensors: tensors_of(half(refilled(given, tensors), self.clock))  # noqa: E731
+        self.graph = make_fx(flat)(*tensors_of(given))
+        self.outputs = refilled(record, [tensor.clone() for tensor in tensors_of(record)])
 
     def replay(self):
         self.recorder.replays += 1
-        for output, value in zip(self.outputs, self.graph(*self.buffers), strict=True):
+        for output, value in zip(tensors_of(self.outputs), self.graph(*tensors_of(self.given)), strict=True):
             output.copy_(value)
+
+    def spent(self):
+        return self.clock
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +85,7 @@ def eager(checkpoint):
 
 def graph_policy(checkpoint, recorder):
     policy = Policy(checkpoint, "eager")
-    policy.engine = GraphEngine(policy.engine, recorder, Stopwatch)
+    policy.engine = GraphEngine(policy.engine, recorder)
     return policy
 
 
@@ -197,12 +213,15 @@ def test_a_memory_outlives_the_next_inferences(checkpoint):
 
 @pytest.mark.slow
 def test_the_least_recently_used_graphs_go_first(checkpoint, monkeypatch):
-    monkeypatch.setattr(engine_module, "MOST_PREFIXES", 2)
+    monkeypatch.setattr(graphs, "MOST_PREFIXES", 2)
     graph, dense = graph_policy(checkpoint, Recorder()), CONFIG.updated({"pruning.aggressiveness": 0.0})
     for height in (50, 51, 50, 52):
         graph.infer(under(request(size=(height, 60)), dense))
         with_idle_moments(graph)
-    assert [key[1][0][0] for key in graph.engine._prefixes] == [50, 52]
+    graph.infer(request(size=(50, 60)), dense)
+    assert graph.engine.ran == "graph"
+    graph.infer(request(size=(51, 60)), dense)
+    assert graph.engine.ran == "eager", "of 50, 51, 50, 52 this one was used least recently"
 
 
 @pytest.mark.slow
@@ -230,12 +249,34 @@ def test_after_some_failures_no_capture_is_tried_any_more(checkpoint, eager):
 def test_graphs_without_cuda_fall_back_with_a_warning(checkpoint, caplog):
     passes = Policy(checkpoint, "eager").engine.passes
     with caplog.at_level(logging.WARNING):
-        assert isinstance(make_engine("graph", passes, torch.device("cpu")), EagerEngine)
-    assert "needs a CUDA device" in caplog.text
-    caplog.clear()
-    assert isinstance(make_engine("auto", passes, torch.device("cpu")), EagerEngine) and not caplog.text
+        engine = make_engine("graph", passes, torch.device("cpu"))
+    assert isinstance(engine, EagerEngine)
+    assert "captured graphs need a CUDA device and the model is on cpu" in caplog.text
+    assert "captured graphs need a CUDA device" in engine.state, "the node shows it"
 
 
+def test_what_ran_is_asked_of_the_engine(checkpoint):
+    """A row of a benchmark says what really ran, whatever was asked for."""
+    graph = graph_policy(checkpoint, Recorder())
+    graph.infer(request(), CONFIG)
+    assert graph.engine.ran == "eager"
+    with_idle_moments(graph)
+    graph.infer(request(), CONFIG)
+    assert graph.engine.ran == "graph"
+
+
+def test_results_are_not_overwritten_by_the_next_inference(checkpoint):
+    graph = graph_policy(checkpoint, Recorder())
+    graph.warm_up(CONFIG, passes=1)
+    memory = graph.infer(request(), CONFIG).memory
+    first = graph.infer(request(1, memory=memory), CONFIG)
+    kept, actions = first.report.kept.copy(), first.chunk.actions.copy()
+    graph.infer(request(2, memory=memory), CONFIG)
+    np.testing.assert_array_equal(first.report.kept, kept)
+    np.testing.assert_array_equal(first.chunk.actions, actions)
+
+
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_graphs_equal_eager(tmp_path):
     checkpoint = load_checkpoint(write_tiny_checkpoint(tmp_path), "cuda", torch.float32)
@@ -249,3 +290,29 @@ def test_cuda_graphs_equal_eager(tmp_path):
         same(*results)
         memories = [result.memory for result in results]
     assert all(value >= 0 for value in results[0].report.stage_ms.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_failed_capture_does_not_take_later_ones_with_it(tmp_path, monkeypatch):
+    checkpoint = load_checkpoint(write_tiny_checkpoint(tmp_path), "cuda", torch.float32)
+    graph, eager = Policy(checkpoint, "graph"), Policy(checkpoint, "eager")
+    stream, suffix = torch.cuda.current_stream(), graph.engine.passes.suffix
+
+    def reads_a_value(*args):
+        if torch.cuda.is_current_stream_capturing():
+            monkeypatch.setattr(graph.engine.passes, "suffix", suffix)
+            torch.cuda.synchronize()  # not permitted while capturing
+        return suffix(*args)
+
+    monkeypatch.setattr(graph.engine.passes, "suffix", reads_a_value)
+    graph.infer(request(), CONFIG)
+    with_idle_moments(graph)
+    assert torch.cuda.current_stream() == stream and graph.engine.state != "graph"
+    dense = CONFIG.updated({"pruning.aggressiveness": 0.0})
+    for config in (dense, CONFIG):
+        graph.infer(request(1), config)
+    with_idle_moments(graph)
+    result = graph.infer(request(1), dense)
+    assert graph.engine.ran == "graph"
+    same(result, eager.infer(request(1), dense))

@@ -49,13 +49,19 @@ WALL = {
 # Programs that look at a running graph from outside: they are no part of what runs on a robot.
 ROS_CLIENTS = {"demo.client", "bench.jitter_client", *(f"bench.faults.{name}" for name in ("robot", "cases", "scene", "node"))}
 # Imports that are allowed inside a function, where they cost nothing to those who do not call it.
-LAZY = {"observe.kinematics": {"mujoco"}, "model.hub": {"huggingface_hub"}}
+LAZY = {
+    "observe.kinematics": {"mujoco"},
+    "model.hub": {"huggingface_hub"},
+    "infer.convert": {"openvino"},
+}
 # Stricter than their folder: prune.controller is called from control/, the node's end of the model from ros/. The
 # model's own process starts before torch is imported, so that its errors can be reported.
 LIGHT = {
     "prune.controller": (NUMERICS, {"types", "config"}),
     "infer.worker_main": (NUMERICS, {"types", "config"} | NODE_SIDE),
     **dict.fromkeys(NODE_SIDE, (NUMERICS, {"types", "config"} | NODE_SIDE)),
+    # The one module that stands on OpenVINO; it is imported only where OpenVINO is installed and used.
+    "infer.capture_openvino": (TORCH | {"openvino"}, WALL["infer"][1]),
 }
 ROS_SUFFIXES = ("_msgs", "_srvs", "_interfaces")
 ROS_PACKAGES = {

@@ -21,7 +21,9 @@ from specprune_ros.types import BadInput, Mode
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-    return Config().updated({"policy.checkpoint": str(folder), "policy.dtype": "fp32"})
+    # One engine throughout: results are compared to the last bit.
+    settings = {"policy.checkpoint": str(folder), "policy.dtype": "fp32", "policy.engine": "eager"}
+    return Config().updated(settings)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +149,13 @@ def test_warm_up_leaves_no_trace(policy, config):
     before = policy.infer(under(request(), config)).chunk.actions
     policy.warm_up(config, passes=1)
     np.testing.assert_array_equal(policy.infer(under(request(), config)).chunk.actions, before)
+
+
+def test_compiled_layers_do_not_meet_openvino(config):
+    both = {"policy.compile": True, "policy.engine": "openvino"}
+    with pytest.raises(ConfigError, match="cannot run on OpenVINO; use policy.engine: eager"):
+        load_policy(config.updated(both))
+    assert load_policy(config.updated(both | {"policy.engine": "auto"})).engine.name == "eager"
 
 
 def test_cuda_that_is_not_there_is_named(config):

@@ -1,6 +1,7 @@
 """Scores, static and dynamic selection against independent slow versions in NumPy and loops."""
 
 import math
+from decimal import Context, Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from specprune_ros.config import Dynamic
 from specprune_ros.prune.budgets import Budget
-from specprune_ros.prune.dynamic import EPS, Importance, confidence, rank_weight
-from specprune_ros.prune.frames import patch_similarity
+from specprune_ros.prune.dynamic import EPS, Importance, confidence, log_rank_weight
+from specprune_ros.prune.frames import patch_similarity, patches
 from specprune_ros.prune.layout import Layout
 from specprune_ros.prune.scores import mean_entropy, task_attention, visual_score
 from specprune_ros.prune.static import Source, ranks, select_static
@@ -141,7 +142,8 @@ def test_rank_weight_equals_the_formula():
     score, slope = [0.3, 0.9, 0.1, 0.5], 0.7
     order = [2, 0, 3, 1]
     raw = [1 / (1 + math.exp(slope * r)) for r in order]
-    np.testing.assert_allclose(rank_weight(torch.tensor(score), slope).numpy(), np.array(raw) / sum(raw), rtol=1e-5)
+    weight = log_rank_weight(torch.tensor(score), slope).exp()
+    np.testing.assert_allclose(weight.numpy(), np.array(raw) / sum(raw), rtol=1e-5)
 
 
 def test_confidence_of_both_versions(attention):
@@ -185,11 +187,44 @@ def test_importance_over_layers_equals_the_slow_version():
         rows = torch.tensor(attention, dtype=torch.float32)[None]
         importance.update(rows, visual_score(rows, 1, len(kept)), torch.tensor(kept))
         expected = importance_oracle(steps, visual, config)
-        np.testing.assert_allclose(importance.value.numpy(), expected, rtol=1e-4)
+        np.testing.assert_allclose(importance.log.exp().numpy(), expected, rtol=1e-4)
         columns = importance.select(torch.tensor(kept), count).tolist()
         best = sorted(range(len(kept)), key=lambda c: -expected[kept[c]])[:count]
         assert columns == sorted(best)
         kept = kept[columns]
+
+
+def exact_order(scores, config):
+    """Tokens by falling S, in decimals of 60 digits and any exponent; attention of one-hot rows, so that w_conf is 1
+    / eps."""
+    with localcontext(Context(prec=60, Emin=-999_999_999, Emax=999_999_999)):
+        beta, slope = Decimal(config.beta), Decimal(config.rank_slope)
+        value = [Decimal(0)] * len(scores[0])
+        for score in scores:
+            order = sorted(range(len(score)), key=lambda i: -score[i])
+            raw = [1 / (1 + (slope * rank).exp()) for rank in range(len(score))]
+            for rank, token in enumerate(order):
+                value[token] = (1 - beta) * value[token] + beta * raw[rank] / sum(raw) / Decimal(EPS)
+        return sorted(range(len(value)), key=lambda i: -value[i])
+
+
+@pytest.mark.parametrize("slope", [0.0001, 0.1, 1.0, 100.0])
+@pytest.mark.parametrize("visual", [90, 512])
+def test_no_rank_slope_makes_tokens_tie(slope, visual):
+    """In float32 itself sigmoid(-rank) is 0 from rank 89 or 104 on: what is kept beyond that would be chance."""
+    config, rng = Dynamic(rank_slope=slope), np.random.default_rng(7)
+    importance, kept = Importance(visual, config), torch.arange(visual)
+    one_hot = torch.zeros(1, 1, 1, 4)
+    one_hot[..., 0] = 1.0
+    scores = [rng.permutation(visual) for _ in range(3)]
+    for score in scores:
+        importance.update(one_hot, torch.tensor(score, dtype=torch.float32), kept)
+    expected = exact_order(scores, config)
+    for count in (1, visual // 2, visual - 5):
+        differing = set(importance.select(kept, count).tolist()) ^ set(expected[:count])
+        assert len(differing) <= (2 if slope < 0.001 else 0), (
+            "at the weakest slope neighbours differ by a rounding error"
+        )
 
 
 def test_a_prune_before_any_update_is_refused():
@@ -211,6 +246,14 @@ def test_patch_similarity_equals_loops_over_patches(kind):
                 cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
                 slow.append(cosine if kind == "rgb_cosine" else 1 - np.abs(a - b).mean() / 255)
     np.testing.assert_allclose(got.numpy().ravel(), slow, atol=1e-5)
+
+
+def test_pixels_beyond_the_last_whole_patch_belong_to_none():
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 31, 44, 3), dtype=np.uint8))
+    whole = images[:, :28, :42]
+    assert torch.equal(patches(images, 14), patches(whole, 14)) and patches(images, 14).shape == (2, 6, 588)
+    first = images[0, :14, 14:28].flatten()
+    assert torch.equal(patches(images, 14)[0, 1], first)
 
 
 def test_cosine_is_blind_to_brightness_and_absolute_is_not():

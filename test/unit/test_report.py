@@ -231,13 +231,15 @@ def test_results_become_tables():
     assert "| full | 9 / 10 | 90.0% | 60.0% .. 98.0% | 61.2 | 170 of 512 | 47.3 |" in text
     assert "- full minus dense: -10.0 points [-30.0, +10.0], p = 1" in text
     row = {"engine": "eager", "mode": "full", "aggressiveness": 0.5, "granularity": "measured", "p50_ms": 40.04}
-    row |= {"p95_ms": 50, "p99_ms": 60, "speedup_vs_dense": 1.734, "tokens_kept": 170.4, "gflop": 3.21, "gflops": 80.2}
+    row |= {"p95_ms": 50, "p99_ms": 60, "speedup_vs_dense": 1.734, "speedup_vs_dense_openvino": None}
+    row |= {"tokens_kept": 170.4, "gflop": 3.21, "floor_ms": 20.02, "over_floor": 2.0}
     row["stages_ms"] = dict.fromkeys(("preprocess", "vision", "selection", "decoder", "head"), 1.26)
     bench = {"rows": [row], "speedup_full_vs_dense": 1.734, "selection_share": 0.031, "gemm_gflops": 410.0}
+    bench |= {"default_engine": "eager", "best_dense": "openvino", "speedup_vs_best_dense": 1.2}
     text = tables.bench_table({**bench, "machine": FACTS})
-    assert "| full 0.5 measured | 40.0 | 50.0 | 60.0 | 1.73x | 170 | 3.2 | 80 |" in text
-    assert "**1.73x**; selection takes 3.1%" in text
-    assert "| full 0.5 measured | 1.3 | 1.3 | 1.3 | 1.3 | 1.3 |" in tables.stages_table(bench)
+    assert "| eager full 0.5 measured | 40.0 | 50.0 | 60.0 | 1.73x | - | 170 | 3.2 | 20.0 | 2.00 |" in text
+    assert "**1.73x**" in text and "(openvino): **1.20x**; selection takes 3.1%" in text
+    assert "| eager full 0.5 measured | 1.3 | 1.3 | 1.3 | 1.3 | 1.3 |" in tables.stages_table(bench)
 
 
 def test_every_parameter_is_in_the_table():

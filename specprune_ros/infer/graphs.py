@@ -1,0 +1,172 @@
+"""Which halves of inferences are captured, which are wanted, and which cannot be had: the graphs' shelf, apart from
+capturing.
+
+A graph fixes shapes, so there is one for the prefix of every layout and camera size, and one for the suffix of every
+plan. Reading and writing may happen in two threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from specprune_ros.infer.clock import Spent
+from specprune_ros.infer.passes import Inputs, Middle, Outputs, PrefixInputs
+from specprune_ros.model.vla import Plan
+from specprune_ros.prune.layout import Layout
+
+MOST_PREFIXES = 8
+MOST_WANTED = 24
+"""Inferences that wait for their graphs. What is asked for beyond that is forgotten, until such an inference comes."""
+
+MOST_FAILURES = 3
+"""After so many no further capture is tried."""
+
+
+class Captured(Protocol):
+    """A recorded half: `replay` runs it on what its input buffers hold now and overwrites `outputs`."""
+
+    outputs: Middle | Outputs
+
+    def replay(self) -> None: ...
+
+    def spent(self) -> Spent:
+        """Where the time of the last replay went; to be read after its outputs were."""
+        ...
+
+
+class Key(NamedTuple):
+    """What a pair of graphs depends on besides the values in its buffers."""
+
+    layout: Layout
+    sizes: tuple[tuple[int, ...], ...]
+    scored: bool
+    similarity: str
+    plan: Plan
+
+    @property
+    def prefix(self) -> tuple:
+        return self[:-1]
+
+
+def key_of(inputs: Inputs, layout: Layout, plan: Plan) -> Key:
+    """sizes: of the frames of all views and of the frames they are compared with."""
+    frames = (*inputs.frames, *(inputs.reference or inputs.frames))
+    return Key(layout, tuple(tuple(frame.shape) for frame in frames), plan.scored, plan.static.similarity, plan)
+
+
+@dataclass
+class Prefix:
+    """A captured first half: the buffers it reads, the buffer of the last pass's scores, and its suffixes."""
+
+    given: PrefixInputs
+    reuse: Tensor
+    captured: Captured
+    suffixes: OrderedDict[Plan, Captured] = field(default_factory=OrderedDict)
+
+
+class Wanted(NamedTuple):
+    """An inference whose graphs are to be made; of `inputs` only the forms count."""
+
+    inputs: Inputs
+    layout: Layout
+    plan: Plan
+
+
+class Shelf:
+    """Graphs by key. The least recently used ones go first when there are more than `MOST_PREFIXES` or
+    `most_suffixes`."""
+
+    def __init__(self, most_suffixes: int):
+        self.most_suffixes = most_suffixes
+        self._prefixes: OrderedDict[tuple, Prefix] = OrderedDict()
+        self._wanted: OrderedDict[Key, Wanted] = OrderedDict()
+        self._failed: dict[Key, str] = {}
+        self._working: Key | None = None
+        self._changed = threading.Condition()
+
+    def pair(self, key: Key) -> tuple[Prefix, Captured] | None:
+        """Both graphs, which are then the most recently used; None when one is missing."""
+        with self._changed:
+            prefix = self._prefixes.get(key.prefix)
+            suffix = prefix and prefix.suffixes.get(key.plan)
+            if suffix is None:
+                return None
+            self._prefixes.move_to_end(key.prefix)
+            prefix.suffixes.move_to_end(key.plan)
+            return prefix, suffix
+
+    def prefix(self, key: Key) -> Prefix | None:
+        with self._changed:
+            return self._prefixes.get(key.prefix)
+
+    def want(self, key: Key, wanted: Wanted, urgent: bool = False) -> bool:
+        """Note that a pair is missing; False when it is there, was tried in vain, or nothing more is tried."""
+        with self._changed:
+            known = key in self._failed or key == self._working or len(self._failed) >= MOST_FAILURES
+            prefix = self._prefixes.get(key.prefix)
+            if known or (prefix and key.plan in prefix.suffixes):
+                return False
+            self._wanted.setdefault(key, wanted)
+            if urgent:
+                self._wanted.move_to_end(key, last=False)
+            while len(self._wanted) > MOST_WANTED:
+                self._wanted.popitem(last=True)
+            return True
+
+    def take(self) -> tuple[Key, Wanted] | None:
+        """The next pair to make; None when nothing is wanted. To be answered by `done`."""
+        with self._changed:
+            if not self._wanted:
+                return None
+            key, wanted = self._wanted.popitem(last=False)
+            self._working = key
+            return key, wanted
+
+    def put_prefix(self, key: Key, prefix: Prefix) -> None:
+        with self._changed:
+            self._prefixes[key.prefix] = prefix
+            if len(self._prefixes) > MOST_PREFIXES:
+                self._prefixes.popitem(last=False)
+
+    def put_suffix(self, key: Key, prefix: Prefix, suffix: Captured) -> None:
+        with self._changed:
+            prefix.suffixes[key.plan] = suffix
+            if len(prefix.suffixes) > self.most_suffixes:
+                prefix.suffixes.popitem(last=False)
+
+    def done(self, key: Key, why_not: str = "") -> None:
+        """The pair taken last is on the shelf, or failed for a reason."""
+        with self._changed:
+            self._working = None
+            if why_not:
+                self._failed[key] = why_not
+                if len(self._failed) >= MOST_FAILURES:
+                    self._wanted.clear()
+            self._changed.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until nothing is wanted or under way; False when that took too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._wanted and self._working is None, timeout_s)
+
+    @property
+    def outstanding(self) -> int:
+        """Pairs that are wanted or under way."""
+        with self._changed:
+            return len(self._wanted) + (self._working is not None)
+
+    @property
+    def ready(self) -> int:
+        with self._changed:
+            return sum(len(prefix.suffixes) for prefix in self._prefixes.values())
+
+    @property
+    def trouble(self) -> str:
+        """Why some pairs cannot be had; empty while nothing went wrong."""
+        with self._changed:
+            return "; ".join(dict.fromkeys(self._failed.values()))
