@@ -44,7 +44,8 @@ def measure(config: Config, minutes: float) -> dict[str, float]:
     """Jitter [ms] of one rate: p50, p99, max, the number of periods, and what the node did meanwhile."""
     environment = local_environment()
     with tempfile.TemporaryDirectory() as folder, NodeProcesses(Path(folder), environment) as nodes:
-        nodes.start("sim_node", [sys.executable, "-m", "specprune_ros.ros.sim_node"])
+        rate = ["--ros-args", "-p", f"control_rate:={config.control.rate}"]  # the loop is closed at every rate
+        nodes.start("sim_node", [sys.executable, "-m", "specprune_ros.ros.sim_node", *rate])
         policy = [sys.executable, "-m", "specprune_ros.ros.policy_node"]
         instructed = config.updated({"topics.instruction": "/sim_node/instruction"})
         nodes.start("policy_node", [*policy, *node_parameters(instructed, Path(folder))])

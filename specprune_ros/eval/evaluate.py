@@ -201,7 +201,7 @@ class Player:
         policy = load_policy(config)
         for name in names:
             policy.warm_up(variant(config, name))
-        return cls(policy, TabletopEnv(image_size=policy.image_size), config, latency_steps)
+        return cls(policy, TabletopEnv(image_size=policy.image_size, control_rate=config.control.rate), config, latency_steps)
 
     def play(self, job: Job) -> tuple[str, Episode]:
         name, seed = job

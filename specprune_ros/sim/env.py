@@ -1,6 +1,8 @@
-"""The tabletop pick task: ``reset(seed)`` gives an instruction, ``step(action)`` moves the robot for 0.05 s, cameras render.
+"""The tabletop pick task: ``reset(seed)`` gives an instruction, ``step(action)`` moves the robot for one period,
+cameras render.
 
-Everything an episode draws comes from its seed. Positions and rotations are in the base frame ``fr3_link0`` (see scene.py).
+Everything an episode draws comes from its seed. Positions and rotations are in the base frame ``fr3_link0`` (see
+scene.py).
 """
 
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from specprune_ros import rotation
+from specprune_ros.config import ConfigError
 from specprune_ros.sim import panda, scene
 from specprune_ros.sim.gl import mujoco
 from specprune_ros.sim.osc import PERIOD_S, OperationalSpaceController, update_poses
@@ -17,6 +20,11 @@ from specprune_ros.sim.osc import PERIOD_S, OperationalSpaceController, update_p
 CAMERAS = scene.CAMERAS
 COLOURS = scene.COLOURS
 LIFTED_M = 0.06
+#: Control rates [Hz] that the simulated arm can be driven at; demonstrations and the bundled policy are of the default.
+CONTROL_RATES_HZ = (5.0, 100.0)
+DEFAULT_RATE_HZ = 1.0 / PERIOD_S
+#: How long [s] an episode may take, and how long the cube must be held up.
+EPISODE_S, HELD_S = 7.5, 0.25
 #: Joint angles [rad] near the middle of the task, where the null space and the inverse kinematics start.
 POSTURE_RAD = (0.0, 0.06, 0.0, -2.29, 0.0, 2.35, np.pi / 4)
 
@@ -42,13 +50,22 @@ class SimState:
 
 
 class TabletopEnv:
-    """One Franka, two to four coloured cubes, 20 Hz. With ``render=True`` use it from the thread that made it."""
+    """One Franka and two to four coloured cubes. With ``render=True`` use it from the thread that made it."""
 
     CAMERAS = CAMERAS
-    max_steps = 150
-    success_steps = 5
 
-    def __init__(self, image_size: int = 224, render: bool = True):
+    def __init__(self, image_size: int = 224, render: bool = True, control_rate: float = DEFAULT_RATE_HZ):
+        """control_rate [Hz]: how often ``step`` is called in a second of simulated time. ConfigError for one out of
+        range."""
+        low, high = CONTROL_RATES_HZ
+        if not low <= control_rate <= high:  # NaN is not, either
+            raise ConfigError(
+                f"control rate: {control_rate:g} Hz is out of range; the simulator can be driven at {low:g} .. {high:g} Hz"
+            )
+        self.control_rate = control_rate
+        self.period_s = 1.0 / control_rate
+        self.max_steps = round(EPISODE_S * control_rate)
+        self.success_steps = max(1, round(HELD_S * control_rate))
         self.image_size = image_size
         self._model = scene.compile_scene(image_size)
         self._data = mujoco.MjData(self._model)
@@ -65,7 +82,7 @@ class TabletopEnv:
             self._model.light_dir.copy(),
             self._model.vis.headlight.ambient.copy(),
         )
-        self._controller = OperationalSpaceController(self._model, self._data, POSTURE_RAD)
+        self._controller = OperationalSpaceController(self._model, self._data, POSTURE_RAD, self.period_s)
         self._colours: tuple = ()
         self._target = ""
         self._held_steps = 0
@@ -92,7 +109,7 @@ class TabletopEnv:
         return self._advance()
 
     def step_pose(self, position_m, quaternion_xyzw, gripper_open: bool) -> SimState:
-        """Run one control period towards an absolute TCP pose, at most 0.05 m and 0.5 rad nearer per period."""
+        """Run one control period towards an absolute TCP pose, at a speed of at most 1 m/s and 10 rad/s."""
         self._controller.command_pose(position_m, quaternion_xyzw, gripper_open)
         return self._advance()
 
@@ -132,7 +149,8 @@ class TabletopEnv:
         return self.state()
 
     def proprio(self) -> np.ndarray:
-        """(8,) float32: TCP x, y, z [m]; rotation vector with x >= 0 [rad]; left finger and minus right finger [m], as in LIBERO.
+        """(8,) float32: TCP x, y, z [m]; rotation vector with x >= 0 [rad]; left finger and minus right finger [m], as
+        in LIBERO.
 
         The rotation vector is continuous around the top-down pose; see ``rotation.to_rotvec_x_positive``.
         """
@@ -147,7 +165,8 @@ class TabletopEnv:
         return renderer.render()
 
     def render_cover(self, camera: str, patch: int = 14) -> np.ndarray:
-        """(patches, 6) uint8: the share (0..255) of each ``patch`` x ``patch`` square, row by row, that each colour's cube covers."""
+        """(patches, 6) uint8: the share (0..255) of each ``patch`` x ``patch`` square, row by row, that each colour's
+        cube covers."""
         if self.image_size % patch:
             raise ValueError(
                 f"patch {patch} does not divide the image size {self.image_size}; use one of its divisors, e.g. 14 for 224"

@@ -1,14 +1,14 @@
 """A memoryless expert: the action is a pure function of the state, so that a policy without memory can imitate it.
 
-Far from the named cube it flies level towards it; near the cube the height follows a funnel that reaches grasp height only where
-the horizontal error is small; there it closes, and a held cube goes straight up. What the fingers and cubes are doing now says
-which of these applies: a slip, a push or a grasp of nothing leads back into the same funnel.
+Far from the named cube it flies level towards it; near the cube the height follows a funnel that reaches grasp height
+only where the horizontal error is small; there it closes, and a held cube goes straight up. What the fingers and cubes
+are doing now says which of these applies: a slip, a push or a grasp of nothing leads back into the same funnel.
 """
 
 import numpy as np
 
 from specprune_ros import rotation
-from specprune_ros.sim.osc import ACTION_SCALE
+from specprune_ros.sim.osc import ACTION_SCALE, PERIOD_S
 from specprune_ros.sim.scene import CUBE_HALF_M
 
 GRASP_HEIGHT_M = 0.02
@@ -19,12 +19,22 @@ ALIGNED_M, LOW_M, ALIGNED_RAD = 0.008, 0.006, 0.12
 FAR, NEAR = 0.6, 0.15  # speed limits in action units
 GAIN, TURN_GAIN, TURN_LIMIT = 0.3, 0.2, 0.12
 OPEN_M = 0.034  # finger positions [m] above this count as open,
-HELD_M = (0.016, 0.0235)  # these as closed on the faces of a cube,
+HELD_M = (0.016, 0.0235)  # these as closed on the faces of a cube, below this one firmly,
+FIRM_M = 0.0215
 CORNERED_M = 0.029  # and up to this, as closed on its corners: a cube knocked askew that jams between the pads
 
 
-def expert_action(state) -> np.ndarray:
-    """(7,) float64 in action units for a ``SimState``: motion in [-1, 1], gripper 1 open, 0 close."""
+def expert_action(state, period_s: float = PERIOD_S) -> np.ndarray:
+    """(7,) float64 in action units for a ``SimState``: motion in [-1, 1], gripper 1 open, 0 close.
+
+    period_s: the control period [s]. The speed in m/s is the same for every period, so the action grows with it.
+    """
+    linear, angular, gripper = np.split(_at_20_hz(state), (3, 6))
+    longer = period_s / PERIOD_S
+    return np.concatenate([rotation.limited(linear * longer, 1.0), rotation.limited(angular * longer, 1.0), gripper])
+
+
+def _at_20_hz(state) -> np.ndarray:
     cube = state.cubes[state.target]
     offset = cube - state.ee_position_m
     distance = float(np.hypot(offset[0], offset[1]))
@@ -33,12 +43,15 @@ def expert_action(state) -> np.ndarray:
     between = distance < 0.015 and abs(offset[2]) < 0.015  # the cube is where the pads meet
 
     lifted = cube[2] - CUBE_HALF_M > 0.003
-    low = state.ee_position_m[2] - GRASP_HEIGHT_M < LOW_M
-    if between and HELD_M[0] < finger < HELD_M[1]:
+    above = state.ee_position_m[2] - GRASP_HEIGHT_M
+    low = above < LOW_M
+    if between and HELD_M[0] < finger < HELD_M[1] and (lifted or finger < FIRM_M or above > 2 * LOW_M):
         return _action(_lift(state), turn, gripper=0.0, speed=0.3)
-    if between and HELD_M[0] < finger < CORNERED_M and (low or lifted):
+    # Closing fingers pass this range too, and rise a little in it: hence twice as high as where they began to close.
+    if between and HELD_M[0] < finger < CORNERED_M and (above < 2 * LOW_M or lifted):
         return _action(_lift(state), turn, gripper=0.0, speed=0.15 if lifted else 0.04)
-    if between and low and distance < ALIGNED_M and np.abs(turn).max() < ALIGNED_RAD:
+    closing = CORNERED_M <= finger < OPEN_M and above < 2 * LOW_M
+    if between and (closing or (low and distance < ALIGNED_M and np.abs(turn).max() < ALIGNED_RAD)):
         return _action(np.zeros(3), turn, gripper=0.0, speed=NEAR)
     if finger < OPEN_M:
         return _action(

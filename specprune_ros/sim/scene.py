@@ -1,7 +1,8 @@
-"""The MJCF of the scene: table, robot, four cubes, two cameras. Compiled once; an episode only changes colours, poses and light.
+"""The MJCF of the scene: table, robot, four cubes, two cameras. Compiled once; an episode only changes colours, poses
+and light.
 
-The base frame ``fr3_link0`` is the world frame and the table top is its plane z = 0. x points from the robot towards the
-third-person camera, y to the robot's left, z up. Lengths in m.
+The base frame ``fr3_link0`` is the world frame and the table top is its plane z = 0. x points from the robot towards
+the third-person camera, y to the robot's left, z up. Lengths in m.
 """
 
 from specprune_ros.sim import panda
@@ -22,8 +23,8 @@ CUBE_HALF_M = 0.02
 CAMERAS = ("third_person", "wrist")
 TIMESTEP_S = 0.002
 
-# The camera looks back at the robot and down at 50 degrees: the cubes fill the lower half of its image, 18 to 20 pixels wide and
-# 27 high at 224 pixels, and the hand stays in view at its start height.
+# The camera looks back at the robot and down at 50 degrees: the cubes fill the lower half of its image, 18 to 20 pixels
+# wide and 27 high at 224 pixels, and the hand stays in view at its start height.
 _THIRD_PERSON = '<camera name="third_person" pos="1.291 0 1.109" xyaxes="0 1 0 -0.766 0 0.643" fovy="20.8"/>'
 # On the front of the hand, tilted 15 degrees to the finger tips: sees both pads and the table below and ahead of them.
 _WRIST = """

@@ -54,11 +54,7 @@ def record_here(*tasks):
 def folder(tmp_path_factory):
     """Three short episodes in two files, recorded without worker processes."""
     out = tmp_path_factory.mktemp("demos")
-    demos.TabletopEnv.max_steps, longest = 12, demos.TabletopEnv.max_steps
-    try:
-        record_here(*((out / f"demos_{start}_{n}.npz", start, n) for start, n in ((100_000, 2), (100_002, 1))))
-    finally:
-        demos.TabletopEnv.max_steps = longest
+    record_here(*((out / f"demos_{start}_{n}.npz", start, n, 12) for start, n in ((100_000, 2), (100_002, 1))))
     return out
 
 
