@@ -23,6 +23,7 @@ from specprune_ros.ros.run import Failure, run
 from specprune_ros.ros.sim_commands import COMMANDS, Gripper
 from specprune_ros.sim import panda
 from specprune_ros.sim.env import CONTROL_RATES_HZ, DEFAULT_RATE_HZ, SimState, TabletopEnv
+from specprune_ros.sim.suites import SUITES
 from specprune_ros.srv import ResetSim
 from specprune_ros.types import EndEffector
 
@@ -61,6 +62,12 @@ TOPICS = (
 
 PARAMETERS = (
     _parameter("seed", 0, "Episode at the start; later ones come by the service ~/reset", bounds=(0, None)),
+    _parameter(
+        "suite",
+        "pick",
+        "Kind of task: pick a cube; which object; which by its place (spatial); which verb (goal); two in a row (long)",
+        choices=tuple(SUITES),
+    ),
     _parameter(
         "control_rate",
         DEFAULT_RATE_HZ,
@@ -118,7 +125,7 @@ class SimNode:
         self._commands = kind(node, settings[kind.parameter], self._env.period_s, self._now_ns, gripper)
         node.create_service(ResetSim, "~/reset", self._on_reset)
         self._periods = 0
-        self._begin(settings["seed"])
+        self._begin(settings["seed"], settings["suite"])
         factor = settings["realtime_factor"]
         period_s = self._env.period_s / factor if factor else 0.0
         node.create_timer(period_s, self._advance, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -127,16 +134,16 @@ class SimNode:
         self._env.close()
         return True
 
-    def _begin(self, seed: int) -> None:
+    def _begin(self, seed: int, suite: str) -> None:
         """A new episode; first the old task ends, so that a policy lets go of it even when the new one reads the
         same."""
         self._publish_instruction("")
-        self._task_text = self._env.reset(seed)
+        self._task_text = self._env.reset(seed, suite=suite)
         self._pause = self._in_periods(RESET_PAUSE_S)
         self._steps = 0
         self._state = self._env.state()
         self._set_task("running")
-        self.node.get_logger().info(f"seed {seed}: {self._task_text}")
+        self.node.get_logger().info(f"suite {suite}, seed {seed}: {self._task_text}")
 
     def _advance(self) -> None:
         """One control period."""
@@ -177,9 +184,13 @@ class SimNode:
         if request.seed < 0:
             response.message = f"seed {request.seed} is negative; give one >= 0"
             return response
-        self._begin(request.seed)
+        suite = request.suite or self._settings["suite"]
+        if suite not in SUITES:
+            response.message = f"suite {suite!r} is not known; give one of {', '.join(SUITES)}"
+            return response
+        self._begin(request.seed, suite)
         response.success, response.instruction = True, self._task_text
-        response.message = f"episode of seed {request.seed} begins"
+        response.message = f"episode of seed {request.seed} of suite {suite} begins"
         return response
 
     def _set_task(self, state: str) -> None:

@@ -20,7 +20,7 @@ def action(*, at=(), value=0.0, gripper=OPEN):
 
 
 def numbers(state):
-    """Everything in a SimState but its colours, as one vector."""
+    """Every number in a SimState, as one vector."""
     return np.concatenate(
         [
             [state.time_s],
@@ -29,13 +29,14 @@ def numbers(state):
             state.joint_positions_rad,
             state.joint_velocities,
             state.finger_positions_m,
-            *state.cubes.values(),
+            [state.pressed],
+            *(thing.position_m for thing in state.things.values()),
         ]
     )
 
 
 def assert_same(a, b):
-    assert (tuple(a.cubes), a.target) == (tuple(b.cubes), b.target)
+    assert (tuple(a.things), a.goals) == (tuple(b.things), b.goals)
     np.testing.assert_array_equal(numbers(a), numbers(b))
 
 

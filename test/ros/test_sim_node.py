@@ -18,6 +18,7 @@ from specprune_ros.config import Topics
 from specprune_ros.msg import Action
 from specprune_ros.observe.kinematics import ForwardKinematics
 from specprune_ros.ros import convert, qos
+from specprune_ros.sim.env import TabletopEnv
 from specprune_ros.srv import ResetSim
 from specprune_ros.types import Displacement
 
@@ -81,10 +82,11 @@ class World:
             lambda: abs(self.joints[-1].position[-1] - position_m) < 2e-3, what=f"fingers at {position_m} m"
         )
 
-    def reset(self, seed):
+    def reset(self, seed, suite=""):
         """The answer to a reset; returns when the new episode shows."""
         self.instructions.clear()
-        answer = self.graph.call(ResetSim, f"{self.namespace}/sim_node/reset", ResetSim.Request(seed=seed))
+        request = ResetSim.Request(seed=seed, suite=suite)
+        answer = self.graph.call(ResetSim, f"{self.namespace}/sim_node/reset", request)
         if answer.success:
             begun = ["", answer.instruction]
             self.graph.until(lambda: [text.data for text in self.instructions][-2:] == begun, what="the new task")
@@ -176,6 +178,17 @@ def test_a_reset_is_a_gap_in_the_streams(world):
     world.reset(8)
     world.position()
     assert convert.stamp_ns(world.poses[-1].header, "") - before > 0.2e9
+
+
+def test_a_reset_may_name_a_suite_and_without_one_keeps_the_parameters(world):
+    for suite in ("long", ""):
+        answer = world.reset(7, suite)
+        with TabletopEnv(render=False) as env:
+            assert answer.success and answer.instruction == env.reset(7, suite=suite or "pick")
+            np.testing.assert_allclose(world.position(), env.state().ee_position_m, atol=1e-3)
+    refused = world.reset(7, "libero")
+    assert not refused.success
+    assert refused.message == "suite 'libero' is not known; give one of pick, object, spatial, goal, long"
 
 
 def test_a_seed_that_is_none_is_refused(world):
@@ -366,9 +379,14 @@ def test_names_given_one_by_one_win_over_relative_topics(tmp_path):
             relative_topics=True,
             joint_states_topic="/robot_b/joints",
             image_topics="[/b/far, near]",
+            suite="object",
+            seed=6,
             instruction_topic="say",
         )
         graph.until(lambda: joints and poses and words and all(images), what="every stream under its own name")
+        with TabletopEnv(render=False) as env:
+            task = env.reset(6, suite="object")
+        graph.until(lambda: words[-1].data == task, what="a task of the suite that was asked for")
 
 
 def test_parameters_that_cannot_be_used_end_the_start(tmp_path):
@@ -377,7 +395,7 @@ def test_parameters_that_cannot_be_used_end_the_start(tmp_path):
         speed = graph.start(*SIM, realtime_factor=2.0)
         rate, cameras = graph.start(*SIM, control_rate=150.0), graph.start(*SIM, image_topics="[/only/one]")
         assert {unknown.wait(), speed.wait(), rate.wait(), cameras.wait()} == {1}
-        assert "unknown parameter 'sed'; sim_node has seed, control_rate, max_steps" in unknown.text()
+        assert "unknown parameter 'sed'; sim_node has seed, suite, control_rate, max_steps" in unknown.text()
         assert "control_rate: 150.0 is out of range; give a number in [5.0, 100.0]" in rate.text()
         assert "image_topics: 1 names for 2 cameras; give one each for third_person, wrist" in cameras.text()
         assert "the system's time cannot be sped up; set publish_clock" in speed.text()

@@ -46,7 +46,7 @@ def test_cover_is_where_the_colours_are(camera_env, seed):
     """Also with the hand in front of the cubes and a cube between the pads."""
     camera_env.reset(seed)
     state = camera_env.state()
-    cube = state.cubes[state.target]
+    cube = state.things[state.goal.thing].position_m
     for down in (False, True):
         if down:
             state = [camera_env.step_pose(cube, rotation.TOP_DOWN_XYZW, True) for _ in range(12)][-1]
@@ -54,14 +54,15 @@ def test_cover_is_where_the_colours_are(camera_env, seed):
         for camera in camera_env.CAMERAS:
             image, cover = camera_env.render(camera), camera_env.render_cover(camera)
             assert image.shape == (224, 224, 3) and image.dtype == np.uint8 and image.std() > 10
-            assert cover.shape == (256, 6) and cover.dtype == np.uint8
+            assert cover.shape == (256, len(state.things)) and cover.dtype == np.uint8
             assert cover.sum(axis=1, dtype=int).max() <= 255
-            np.testing.assert_array_equal(cover, cover_by_hue(image, 14))
-            absent = [i for i, colour in enumerate(tabletop.COLOURS) if colour not in state.cubes]
-            assert not cover[:, absent].any()
-        assert camera_env.render_cover("wrist")[:, tabletop.COLOURS.index(state.target)].any()
+            columns = [tabletop.COLOURS.index(thing.colour) for thing in state.things.values()]
+            expected = cover_by_hue(image, 14)
+            np.testing.assert_array_equal(cover, expected[:, columns])
+            assert not np.delete(expected, columns, axis=1).any()
+        assert camera_env.render_cover("wrist")[:, list(state.things).index(state.goal.thing)].any()
     assert cover.max() == 255  # the wrist camera is close to the cube
-    assert camera_env.render_cover("wrist", patch=28).shape == (64, 6)
+    assert camera_env.render_cover("wrist", patch=28).shape == (64, len(state.things))
 
 
 def test_the_third_person_camera_shows_the_cubes_where_they_are(camera_env):
@@ -70,10 +71,10 @@ def test_the_third_person_camera_shows_the_cubes_where_they_are(camera_env):
     x, y = np.array([0, 1, 0]), np.array([-0.766, 0, 0.643]) / math.hypot(0.766, 0.643)
     focal_px = 112 / math.tan(math.radians(20.8) / 2)
     coloured = coloured_pixels(camera_env.render("third_person"))
-    for colour, cube in camera_env.state().cubes.items():
-        right, up, back = np.stack([x, y, np.cross(x, y)]) @ (cube - (1.291, 0, 1.109))
+    for cube in camera_env.state().things.values():
+        right, up, back = np.stack([x, y, np.cross(x, y)]) @ (cube.position_m - (1.291, 0, 1.109))
         expected = np.array([112 - focal_px * up / -back, 112 + focal_px * right / -back])
-        rows, columns = np.nonzero(coloured[..., tabletop.COLOURS.index(colour)])
+        rows, columns = np.nonzero(coloured[..., tabletop.COLOURS.index(cube.colour)])
         np.testing.assert_allclose([rows.mean() + 0.5, columns.mean() + 0.5], expected, atol=1.5)
 
 

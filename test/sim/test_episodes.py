@@ -15,6 +15,11 @@ from specprune_ros.sim.expert import expert_action
 TWO_TO_FOUR = {2, 3, 4}
 
 
+def places(state):
+    """Where the things are (3,), in their order."""
+    return [thing.position_m for thing in state.things.values()]
+
+
 def test_an_episode_is_what_its_seed_says(env):
     instruction, begun = env.reset(3), env.state()
     moved = [env.step(action(at=[0, 5], value=0.3)) for _ in range(3)]
@@ -22,7 +27,7 @@ def test_an_episode_is_what_its_seed_says(env):
     env.step(action(gripper=CLOSE))
     fresh = TabletopEnv(render=False)
     for again in (env, fresh):
-        assert again.reset(3) == instruction == f"pick up the {begun.target} cube"
+        assert again.reset(3) == instruction == f"pick up the {begun.goal.thing}"
         assert_same(again.state(), begun)
         for expected in moved:
             assert_same(again.step(action(at=[0, 5], value=0.3)), expected)
@@ -43,13 +48,14 @@ def test_seeds_draw_different_episodes_within_the_task(env):
         env.reset(seed)
         state = env.state()
         starts.append(numbers(state)[:22])
-        counts.add(len(state.cubes))
-        targets.add(state.target)
-        assert state.target in state.cubes and set(state.cubes) <= set(tabletop.COLOURS)
+        counts.add(len(state.things))
+        targets.add(state.goal.thing)
+        assert state.goal.verb == "pick" and state.goal.thing in state.things
+        assert all(name == f"{thing.colour} cube" for name, thing in state.things.items())
         assert np.all(np.abs(state.ee_position_m - tabletop.EE_START_M) <= tabletop.EE_START_SPREAD_M + 1e-5)
         assert angle(state.ee_quaternion_xyzw, rotation.TOP_DOWN_XYZW) < 0.6
         np.testing.assert_array_equal(state.finger_positions_m, panda.FINGER_OPEN_M)
-        places = np.stack(list(state.cubes.values()))
+        places = np.stack([thing.position_m for thing in state.things.values()])
         assert np.all((places[:, :2] >= (0.40, -0.20)) & (places[:, :2] <= (0.65, 0.20)))
         np.testing.assert_array_equal(places[:, 2], scene.CUBE_HALF_M)
         gaps = np.linalg.norm(places[:, None] - places, axis=-1) + np.eye(len(places))
@@ -65,15 +71,15 @@ def test_scattered_starts_are_inside_their_box_and_clear_of_the_cubes(env):
         position = state.ee_position_m
         low, high = tabletop.SCATTER_M
         assert np.all((position >= low - 1e-5) & (position <= high + 1e-5))
-        gaps = [np.linalg.norm((cube - position)[:2]) for cube in state.cubes.values()]
+        gaps = [np.linalg.norm((cube - position)[:2]) for cube in places(state)]
         assert position[2] > tabletop.CLEAR_HEIGHT_M - 1e-5 or min(gaps) > tabletop.CLEAR_M - 1e-5
-        hand = {env._model.body(f"fr3_{part}").id for part in ("hand", "leftfinger", "rightfinger")}
-        assert not hand & set(env._model.geom_bodyid[env._data.contact.geom].flat)
+        hand = {env._world.model.body(f"fr3_{part}").id for part in ("hand", "leftfinger", "rightfinger")}
+        assert not hand & set(env._world.model.geom_bodyid[env._world.data.contact.geom].flat)
         heights.append(position[2])
         if seed < 3:
             env.reset(seed)
-            assert state.target == env.state().target
-            np.testing.assert_array_equal(list(state.cubes.values()), list(env.state().cubes.values()))
+            assert state.goals == env.state().goals
+            np.testing.assert_array_equal(places(state), places(env.state()))
     assert min(heights) < 0.05 and max(heights) > 0.2
 
 
@@ -86,8 +92,9 @@ def test_a_state_is_a_copy(env):
     env.reset(0)
     state = env.state()
     with pytest.raises(TypeError):
-        state.cubes["red"] = np.zeros(3)
-    for array in (state.ee_position_m, state.joint_positions_rad, state.finger_positions_m, state.cubes[state.target]):
+        state.things["red cube"] = None
+    arrays = (state.ee_position_m, state.joint_positions_rad, state.finger_positions_m, *places(state))
+    for array in arrays:
         array += 1.0
     assert abs(numbers(env.state()) - numbers(state)).max() == 1.0
 
@@ -125,7 +132,7 @@ def test_restore_brings_back_pictures_and_progress(camera_env):
     env.reset(2)
     state = env.state()
     for _ in range(3):
-        lift(env, [state.target])
+        lift(env, [state.goal.thing])
     before, seen = env.snapshot(), [env.render(camera) for camera in env.CAMERAS]
     for _ in range(3):
         env.step(action(at=[0, 1, 2], value=-0.5))
@@ -133,15 +140,15 @@ def test_restore_brings_back_pictures_and_progress(camera_env):
     env.restore(before)
     for camera, picture in zip(env.CAMERAS, seen, strict=True):
         np.testing.assert_array_equal(env.render(camera), picture)
-    lift(env, [state.target])
+    lift(env, [state.goal.thing])
     assert not env.success()
-    lift(env, [state.target])
+    lift(env, [state.goal.thing])
     assert env.success()
 
 
 def test_the_wrist_camera_is_fixed_to_the_hand(env):
     def in_hand():
-        hand, camera = env._data.body("fr3_hand"), env._data.cam("wrist")
+        hand, camera = env._world.data.body("fr3_hand"), env._world.data.cam("wrist")
         to_hand = hand.xmat.reshape(3, 3).T
         return np.column_stack([to_hand @ camera.xmat.reshape(3, 3), to_hand @ (camera.xpos - hand.xpos)])
 
@@ -161,22 +168,22 @@ def test_the_wrist_camera_is_fixed_to_the_hand(env):
         np.testing.assert_allclose(in_hand(), mounted, atol=1e-9)
 
 
-def lift(env, colours, height=0.3):
+def lift(env, names, height=0.3):
     """One control period with these cubes in the air beside the robot and the others where they are."""
-    for i, colour in enumerate(env.state().cubes):
-        if colour in colours:
-            cube = env._data.joint(f"cube{i}")
+    for i, name in enumerate(env.state().things):
+        if name in names:
+            cube = env._world.data.joint(f"cube{i}")
             cube.qpos[:3], cube.qvel[:] = (0.65, 0.32 if i % 2 else -0.32, height), 0
     return env.hold()
 
 
 def three_cubes(env):
-    """(target, another colour) of an episode with three cubes."""
+    """(the cube that is meant, another one) of an episode with three cubes."""
     env.reset(1)
-    colours = tuple(env.state().cubes)
-    assert len(colours) == 3
-    target = env.state().target
-    return target, next(colour for colour in colours if colour != target)
+    names = tuple(env.state().things)
+    assert len(names) == 3
+    target = env.state().goal.thing
+    return target, next(name for name in names if name != target)
 
 
 def test_success_is_the_named_cube_held_up_long_enough(env):
@@ -200,7 +207,7 @@ def test_success_is_the_named_cube_held_up_long_enough(env):
 @pytest.mark.parametrize("which", ["another", "both", "too low"])
 def test_nothing_else_is_success(env, which):
     target, another = three_cubes(env)
-    colours = {"another": [another], "both": [target, another], "too low": [target]}[which]
+    names = {"another": [another], "both": [target, another], "too low": [target]}[which]
     for _ in range(env.success_steps + 2):
-        lift(env, colours, height=scene.CUBE_HALF_M + 0.055 if which == "too low" else 0.3)
+        lift(env, names, height=scene.CUBE_HALF_M + 0.055 if which == "too low" else 0.3)
         assert not env.success()

@@ -12,6 +12,7 @@ from sim_helpers import CLOSE, OPEN, numbers, vectors
 from specprune_ros import rotation
 from specprune_ros.sim import env as tabletop
 from specprune_ros.sim.expert import expert_action
+from specprune_ros.sim.tasks import Goal, Thing
 
 
 @pytest.mark.parametrize("seed, scattered", [(0, False), (1, False), (2, False), (3, True)])
@@ -42,8 +43,10 @@ def test_the_experts_actions_stay_within_their_limits(offset, tilt, finger, plac
         joint_positions_rad=np.zeros(7),
         joint_velocities=np.zeros(7),
         finger_positions_m=np.array([finger, finger]),
-        cubes=MappingProxyType({"red": position + offset, "blue": np.zeros(3)}),
-        target="red",
+        things=MappingProxyType(
+            {"red cube": Thing("cube", "red", position + offset), "blue cube": Thing("cube", "blue", np.zeros(3))}
+        ),
+        goals=(Goal("pick", "red cube"),),
     )
     result = expert_action(state)
     assert result.shape == (7,) and result.dtype == np.float64 and np.isfinite(result).all()

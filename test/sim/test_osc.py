@@ -119,11 +119,12 @@ def test_actions_stop_at_the_workspaces_border_and_come_back_at_once(env):
 
 def test_a_blocked_arm_does_not_leap_when_it_is_released(env):
     env.reset(1)
-    start, joints = env.state(), env._data.qpos[env._arm].copy()
+    start, joints = env.state(), env._world.data.qpos[env._world.arm].copy()
     for _ in range(6):
         env.step(action(at=[0, 5], value=1.0))
-        env._data.qpos[env._arm], env._data.qvel[env._arm] = joints, 0.0
-        mujoco.mj_forward(env._model, env._data)
+        world = env._world
+        world.data.qpos[world.arm], world.data.qvel[world.arm] = joints, 0.0
+        mujoco.mj_forward(world.model, world.data)
     released = [env.hold() for _ in range(8)]
     for state in released:
         assert np.linalg.norm(state.ee_position_m - start.ee_position_m) < 1.1 * osc.LEASH_M

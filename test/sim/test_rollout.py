@@ -61,8 +61,8 @@ class StubEnv:
             joint_positions_rad=np.zeros(7),
             joint_velocities=np.zeros(7),
             finger_positions_m=np.full(2, 0.04),
-            cubes={},
-            target="red",
+            things={},
+            goals=(),
         )
 
     def proprio(self):
