@@ -1,5 +1,5 @@
-"""The simulated tabletop: ``reset(seed)`` gives an instruction, ``step(action)`` moves the robot for one control period,
-cameras render.
+"""The simulated tabletop: ``reset(seed)`` gives an instruction, ``step(action)`` moves the robot for one control
+period, cameras render.
 
 What there is to do comes in suites (suites.py). Everything an episode draws comes from its seed. Positions and
 rotations are in the base frame ``fr3_link0`` (see scene.py).

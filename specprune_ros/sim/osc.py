@@ -155,7 +155,7 @@ class OperationalSpaceController:
     def _next_finger_target(self) -> float:
         goal = panda.FINGER_OPEN_M if self._gripper_open else 0.0
         step = FINGER_SPEED_MPS * self._model.opt.timestep
-        self._finger_target += float(np.clip(goal - self._finger_target, -step, step))
+        self._finger_target += max(-step, min(step, goal - self._finger_target))
         return self._finger_target
 
 

@@ -82,18 +82,19 @@ def compile_scene(image_size: int, name: str = "pick"):
 
 
 _FIXTURES = f"""
-<geom name="edge" class="visual" type="box" pos="0.5 {sum(EDGE_Y_M) / 2} 0.0005" size="0.22 {(EDGE_Y_M[1] - EDGE_Y_M[0]) / 2} 0.0005"
- rgba="0.30 0.31 0.33 1"/>
+<geom name="edge" class="visual" type="box" rgba="0.30 0.31 0.33 1"
+ pos="0.5 {sum(EDGE_Y_M) / 2} 0.0005" size="0.22 {(EDGE_Y_M[1] - EDGE_Y_M[0]) / 2} 0.0005"/>
 <body name="plate" pos="-3 -1 0">
-  <geom name="plate" type="cylinder" pos="0 0 {PLATE_TOP_M / 2}" size="{PLATE_RADIUS_M} {PLATE_TOP_M / 2}" rgba="0.25 0.27 0.31 1"
-   friction="1.0 0.01 0.001"/>
+  <geom name="plate" type="cylinder" pos="0 0 {PLATE_TOP_M / 2}" size="{PLATE_RADIUS_M} {PLATE_TOP_M / 2}"
+   rgba="0.25 0.27 0.31 1" friction="1.0 0.01 0.001"/>
   <geom name="plate_inside" class="visual" type="cylinder" pos="0 0 {PLATE_TOP_M / 2 + 0.0003}"
    size="{PLATE_RADIUS_M - 0.013} {PLATE_TOP_M / 2}" rgba="0.97 0.97 0.98 1"/>
 </body>
 <body name="button" pos="-3 -1.5 0">
   <geom name="button_base" type="box" pos="0 0 0.009" size="0.032 0.032 0.009" rgba="0.93 0.93 0.94 1"/>
   <body name="button_cap" pos="0 0 {BUTTON_TOP_M - 0.007}">
-    <joint name="button" type="slide" axis="0 0 1" range="-{BUTTON_TRAVEL_M} 0" stiffness="250" damping="4" armature="0.01"/>
+    <joint name="button" type="slide" axis="0 0 1" range="-{BUTTON_TRAVEL_M} 0" stiffness="250" damping="4"
+     armature="0.01"/>
     <geom name="button" type="cylinder" size="{BUTTON_RADIUS_M} 0.007" mass="0.02" rgba="0 0 0 1"/>
   </body>
 </body>

@@ -1,4 +1,5 @@
-"""The suites of tasks: what an episode of a seed looks like and what it asks for. LIBERO's four kinds, and the pick task.
+"""The suites of tasks: what an episode of a seed looks like and what it asks for. LIBERO's four kinds, and the pick
+task.
 
 pick      "pick up the red cube": two to four cubes of different colours
 object    "pick up the red ball": which thing, by colour and shape, among up to six others
@@ -74,8 +75,7 @@ def draw_object(rng) -> Scene:
     same_colour = [look for look in looks if look[1] == colour and look[0] != kind]
     chosen = [(kind, colour), _one(rng, same_kind), _one(rng, same_colour)]
     others = [look for look in looks if look not in chosen]
-    for i in rng.permutation(len(others))[: int(rng.integers(0, 5))]:
-        chosen.append(others[i])
+    chosen += [others[i] for i in rng.permutation(len(others))[: int(rng.integers(0, 5))]]
     things = _spread(rng, {f"{c} {k}": (k, c) for k, c in _as_many_as_there_are(chosen)})
     goal = Goal("pick", next(iter(things)))
     return _scene(rng, things, (goal,), words(goal, things))
@@ -94,7 +94,7 @@ def draw_spatial(rng) -> Scene:
         things = _spread(rng, wanted)
         if _related(relation, *(things[n].position_m for n in (name, TWIN + name, at))):
             break
-    goal = Goal("pick", name)
+    goal = Goal("pick", name, near=at)
     return _scene(rng, things, (goal,), words(goal, things, f"{relation} the {at}"))
 
 
@@ -178,7 +178,8 @@ def _way_is_free(things: Mapping[str, Thing], name: str) -> bool:
     at = things[name].position_m
     for other in (thing for key, thing in things.items() if key != name):
         beside, ahead = np.abs(other.position_m[0] - at[0]), other.position_m[1] - at[1]
-        if beside < ROOM_M.get(other.kind, WIDE_APART_M) - 0.02 and ahead > -ROOM_M.get(other.kind, WIDE_APART_M) - 0.03:
+        room = ROOM_M.get(other.kind, WIDE_APART_M)
+        if beside < room - 0.02 and ahead > -room - 0.03:
             return False
     return True
 

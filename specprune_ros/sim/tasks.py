@@ -52,16 +52,17 @@ class Thing:
 @dataclass(frozen=True)
 class Goal:
     """One thing to do. verb: pick, place, stack, push or press; thing: the name of what is moved or pressed; onto: the
-    name of what it ends on, for place and stack."""
+    name of what it ends on, for place and stack; near: the name of what tells it from a thing that looks the same."""
 
     verb: str
     thing: str
     onto: str = ""
+    near: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the goal is about: the thing, then where it goes."""
-        return (self.thing, self.onto) if self.onto else (self.thing,)
+        """Everything that the words of this goal name."""
+        return tuple(name for name in (self.thing, self.onto, self.near) if name)
 
 
 def words(goal: Goal, things: Mapping[str, Thing], which: str = "") -> str:
@@ -103,9 +104,7 @@ def lies_on(goal: Goal, things: Mapping[str, Thing]) -> bool:
 def lifted(things: Mapping[str, Thing]) -> set[str]:
     """Names of the things in the air."""
     return {
-        name
-        for name, thing in things.items()
-        if thing.kind in KINDS and thing.position_m[2] > thing.rest_m + LIFTED_M
+        name for name, thing in things.items() if thing.kind in KINDS and thing.position_m[2] > thing.rest_m + LIFTED_M
     }
 
 
