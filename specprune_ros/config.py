@@ -573,7 +573,9 @@ class Policy:
         live=False,
     )
     cache_dir: str = param(
-        "", "Folder for models converted by OpenVINO; empty: ~/.cache/specprune_ros, or as XDG_CACHE_HOME says", live=False
+        "",
+        "Folder for models converted by OpenVINO; empty: ~/.cache/specprune_ros, or as XDG_CACHE_HOME says",
+        live=False,
     )
     unnorm_key: str = param("", "Dataset in dataset_statistics.json to normalise with; empty: the only one", live=False)
     views: int = param(

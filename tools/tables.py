@@ -88,10 +88,11 @@ def headline(place: Place) -> str:
     """Dense beside the whole method: success in closed loop, visual tokens, latency."""
     evaluated, timed = (json.loads(place.results(name).read_text(encoding="utf-8")) for name in ("evaluation", "bench"))
     rows = []
-    for name, timed_label in (("dense", "dense"), ("full", "full 0.5 measured")):
+    engine = timed["default_engine"]
+    for name, timed_label in (("dense", f"{engine} dense"), ("full", f"{engine} full 0.5 measured")):
         mode = evaluated["modes"][name]
         low, high = mode["wilson95"]
-        timing = next(row for row in timed["rows"] if _label(row, timed) == timed_label)
+        timing = next(row for row in timed["rows"] if row_label(row) == timed_label)
         rows.append(
             (
                 name,

@@ -53,7 +53,8 @@ def measure(config: Config, minutes: float, busy_loops: int = 0) -> dict[str, fl
     """One row: see `jitter_client.measured`."""
     environment = local_environment()
     with tempfile.TemporaryDirectory() as folder, NodeProcesses(Path(folder), environment) as nodes:
-        nodes.start("sim_node", [sys.executable, "-m", "specprune_ros.ros.sim_node"])
+        rate = ["--ros-args", "-p", f"control_rate:={config.control.rate}"]  # the loop is closed at every rate
+        nodes.start("sim_node", [sys.executable, "-m", "specprune_ros.ros.sim_node", *rate])
         policy = [sys.executable, "-m", "specprune_ros.ros.policy_node"]
         instructed = config.updated({"topics.instruction": "/sim_node/instruction"})
         nodes.start("policy_node", [*policy, *node_parameters(instructed, Path(folder))])

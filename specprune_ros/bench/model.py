@@ -214,9 +214,7 @@ class ModelBench:
         return stages_ms
 
     def _infer_policy(self, row: Row, now: Observation, before: Observation) -> dict[str, float]:
-        request = InferenceRequest(
-            0, now, before.images, FRAME_OFFSET, row.mode, row.memory, row.config.pruning
-        )
+        request = InferenceRequest(0, now, before.images, FRAME_OFFSET, row.mode, row.memory, row.config.pruning)
         result = self.policies[row.engine].infer(request)
         row.memory, row.actions = result.memory, result.chunk.actions
         row.lengths, row.tokens_kept = result.report.layer_lengths, result.report.tokens_kept

@@ -21,7 +21,7 @@ def record(config: Config, policy, count: int, seed0: int) -> list[InferenceRequ
     from specprune_ros.sim.env import TabletopEnv
 
     requests: list[InferenceRequest] = []
-    with TabletopEnv(image_size=policy.image_size) as env:
+    with TabletopEnv(image_size=policy.image_size, control_rate=config.control.rate) as env:
         for seed in range(seed0, seed0 + count):
             for request in _episode(env, config, policy, seed):
                 requests.append(request)
@@ -42,7 +42,7 @@ def _episode(env, config: Config, policy, seed: int) -> Iterator[InferenceReques
         if request := loop.request(now_ns):
             yield request
             loop.accept(_answer(request, policy.chunk_steps), now_ns)
-        env.step(expert_action(env.state()))
+        env.step(expert_action(env.state(), env.period_s))
         if env.success():
             return
 

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-from specprune_ros.learn.recipe import Recipe
+from specprune_ros.cli.options import positive
+from specprune_ros.config import ConfigError
+from specprune_ros.learn.recipe import POLICIES, RECIPES, SHORT_STEPS, Recipe, Stage
+from specprune_ros.sim.suites import SUITES
 
-SHORT_EPISODE, PILOT_EPISODE = 8, 70  # [control periods]
+PARTS = ("record", "vision", "policy")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    defaults = Recipe()
+    parser.description = (
+        "Record demonstrations of the scripted expert, train the vision towers, then a policy. Every part continues "
+        "where it stands in --work; the same command resumes after an interruption."
+    )
+    parser.add_argument(
+        "--policy",
+        choices=POLICIES,
+        default="plain",
+        help="plain: always all tokens; robust: trained for pruning (default: plain)",
+    )
+    parser.add_argument(
+        "--suites", default="all", help=f"comma-separated, of {', '.join(SUITES)}; what to train on (default: all)"
+    )
     parser.add_argument(
         "--work", type=Path, default=Path("train"), help="demonstrations, state and log (default: train)"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("policy"), help="where the checkpoint is written (default: policy)"
     )
-    parser.add_argument("--episodes", type=int, default=450, help="demonstrations to record (default: 450)")
-    parser.add_argument("--approaches", type=int, default=750, help="more, of their first steps only (default: 750)")
     parser.add_argument(
-        "--scattered", type=int, default=750, help="and such from anywhere over the table (default: 750)"
-    )
-    parser.add_argument("--piloted", type=int, default=100, help="and flown by the policy itself (default: 100)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that record demonstrations (default: 2)")
-    for name in ("vision_images", "subset_samples", "piloted_samples", "full_samples", "batch", "seed"):
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=int, default=getattr(defaults, name), help=f"default: {getattr(defaults, name)}")
-    parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: CUDA where there is one"
+        "--recipe", choices=RECIPES, default="", help="amounts and stages (default: gpu where there is one, else cpu)"
     )
     parser.add_argument(
-        "--no-compile", action="store_true", help="skip torch.compile (needs a C++ compiler; 3x faster)"
+        "--until", choices=PARTS, default=PARTS[-1], help="the last part to do: recording, towers, policy"
+    )
+    parser.add_argument("--no-record", action="store_true", help="train on the demonstrations that are there")
+    parser.add_argument("--limit", type=float, metavar="S", help="seconds for each part; training is fitted into it")
+    parser.add_argument(
+        "--export-only", action="store_true", help="write the checkpoint of the state there is, and end"
+    )
+    parser.add_argument("--workers", type=positive, default=2, help="processes that record demonstrations (default: 2)")
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: CUDA where there is"
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
     parser.add_argument("--save-every", type=float, default=180.0, metavar="S", help="seconds between saved states")
@@ -43,47 +57,91 @@ def run(args: argparse.Namespace) -> int:
     """Train from where the work folder stands to a checkpoint in `args.out`; 0 on success."""
     import torch
 
-    from specprune_ros.learn import demos
-    from specprune_ros.learn.train import STAGES, Trainer
-
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = replace(Recipe(), **{k: v for k, v in vars(args).items() if k in asdict(Recipe())})
-    demos.record(args.work / "demos", args.episodes, workers=args.workers)
-    short = dict(workers=args.workers, per_file=125, max_steps=SHORT_EPISODE)
-    demos.record(args.work / "demos", args.approaches, demos.APPROACH_SEED0, **short)
-    demos.record(args.work / "demos", args.scattered, demos.SCATTER_SEED0, scattered=True, **short)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    recipe = chosen(RECIPES[args.recipe or ("gpu" if device == "cuda" else "cpu")], args.suites)
+    if not args.no_record and not args.export_only:
+        from specprune_ros.learn.record import record
 
-    def trainer() -> Trainer:
-        """From the saved state, with all demonstrations there are."""
-        made = Trainer(args.work, demos.load(args.work / "demos"), recipe, args.save_every, device)
-        if not args.no_compile:
-            made.compile()
-        return made
+        record(args.work / "demos", lots(recipe), args.workers, args.limit)
+    if args.until == "record" and not args.export_only:
+        return 0
+    return _train(args, recipe, device)
 
-    current = trainer()
+
+def _train(args: argparse.Namespace, recipe: Recipe, device: str) -> int:
+    from specprune_ros.learn.train import PolicyTrainer, Workshop
+
+    shop = Workshop(args.work, recipe, device, args.save_every)
+    loops = [shop.vision]
     try:
-        for stage in STAGES[STAGES.index(current.stage) :]:
-            if stage == "piloted":
-                _let_it_fly(current, args)
-                current = trainer()
-            current.train(stage)
+        if args.export_only:
+            shop.adopt_towers()
+        else:
+            shop.train_vision(args.limit)
+        if args.until == "vision":
+            return 0
+        trainer = PolicyTrainer(shop, args.policy)
+        loops.append(trainer.loop)
+        stages = recipe.stages[args.policy]
+        for stage in () if args.export_only else stages:
+            if stage.piloted and stage.name not in trainer.loop.finished:
+                _let_it_fly(trainer, args, recipe)
+            trainer.train(stage, _share(args.limit, stage, stages))
     except KeyboardInterrupt:
-        current.save()
+        loops[-1].save()
         print(f"interrupted; state saved in {args.work}, run the same command to resume")
         return 130
-    current.export(args.out)
+    trainer.export(args.out)
     print(f"checkpoint written to {args.out}")
     return 0
 
 
-def _let_it_fly(trainer, args: argparse.Namespace) -> None:
-    """Record episodes in which the policy moves the arm as it is trained so far; the expert labels every step."""
-    from specprune_ros.learn import demos
+def chosen(recipe: Recipe, suites: str) -> Recipe:
+    """The recipe for some of the suites; ConfigError names one that there is not."""
+    names = list(SUITES) if suites == "all" else [name.strip() for name in suites.split(",")]
+    for name in names:
+        if name not in SUITES:
+            raise ConfigError(f"--suites: {name!r} is not known; give some of {', '.join(SUITES)}, or all")
+    return replace(recipe, data={name: recipe.data[name] for name in names})
 
-    pilot = args.work / "pilot"
+
+def lots(recipe: Recipe) -> list:
+    """What to record before there is a policy."""
+    from specprune_ros.learn.demos import APPROACH_SEED0, SCATTER_SEED0
+    from specprune_ros.learn.record import Lot
+
+    return [
+        lot
+        for suite, data in recipe.data.items()
+        for lot in (
+            Lot(suite, data.whole),
+            Lot(suite, data.approaches, APPROACH_SEED0, SHORT_STEPS),
+            Lot(suite, data.scattered, SCATTER_SEED0, SHORT_STEPS, scattered=True),
+        )
+    ]
+
+
+def _let_it_fly(trainer, args: argparse.Namespace, recipe: Recipe) -> None:
+    """Record what the policy does by itself so far, labelled by the expert."""
+    from specprune_ros.learn.demos import PILOT_SEED0
+    from specprune_ros.learn.record import Lot, record
+
+    pilot = args.work / f"pilot-{args.policy}"
     if not pilot.exists():
         trainer.export(pilot)
-    how = dict(workers=args.workers, per_file=max(1, args.piloted // 2), max_steps=PILOT_EPISODE, pilot=str(pilot))
-    demos.record(args.work / "demos", args.piloted, demos.PILOT_SEED0, **how)
+    seed0 = PILOT_SEED0 + 10_000 * POLICIES.index(args.policy)
+    how = dict(max_steps=recipe.pilot_steps, pilot=str(pilot))
+    flown = [Lot(suite, data.piloted, seed0, **how) for suite, data in recipe.data.items()]
+    record(args.work / "demos", flown, args.workers, args.limit)
+    trainer.shop.reload()
+
+
+def _share(limit_s: float | None, stage: Stage, stages: tuple[Stage, ...]) -> float | None:
+    """A stage's part of the time limit, by what its samples cost."""
+    if limit_s is None:
+        return None
+    costs = {"all": 4.0, "pooled": 1.0, "parts": 1.0}
+    cost = {each.name: each.samples * costs[each.tokens] for each in stages}
+    return limit_s * cost[stage.name] / sum(cost.values())

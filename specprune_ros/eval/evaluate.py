@@ -204,7 +204,8 @@ class Player:
         for name in names:
             policy.warm_up(variant(config, name))
         policy.settle()  # every episode on the same engine
-        return cls(policy, TabletopEnv(image_size=policy.image_size), config, latency_steps)
+        env = TabletopEnv(image_size=policy.image_size, control_rate=config.control.rate)
+        return cls(policy, env, config, latency_steps)
 
     def play(self, job: Job) -> tuple[str, Episode]:
         name, seed = job

@@ -14,12 +14,14 @@ from itertools import count
 
 import numpy as np
 
-from specprune_ros.config import Config
+from specprune_ros.config import Config, ConfigError
 from specprune_ros.control.loop import ControlLoop
 from specprune_ros.types import Command, EndEffector, InferenceRequest, InferenceResult, PruningReport
 
 START_NS = 1_000_000_000
 """Simulated time of the first control period; not 0, which many clocks use for 'unset'."""
+
+RATE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,17 @@ class InferenceLine:
         return result
 
 
-def run_episode(env, policy, config: Config, seed: int, latency_steps: int = 1) -> Episode:
-    """Play the episode of `seed` until success or the environment's step limit."""
-    instruction = env.reset(seed)
+def run_episode(env, policy, config: Config, seed: int, latency_steps: int = 1, suite: str = "pick") -> Episode:
+    """Play the episode of `seed` in a suite until success or the environment's step limit.
+
+    ConfigError when `env` steps at another rate than the control loop would: every speed would be wrong.
+    """
+    if abs(env.control_rate - config.control.rate) > RATE_TOLERANCE * config.control.rate:
+        raise ConfigError(
+            f"control.rate: {config.control.rate:g} Hz, but the simulator steps at {env.control_rate:g} Hz; "
+            "make it with control_rate=config.control.rate"
+        )
+    instruction = env.reset(seed, suite=suite)
     line = InferenceLine(policy, latency_steps)
     held = steps = 0
     for steps, commanded in enumerate(_periods(env, policy, config, instruction, line), start=1):

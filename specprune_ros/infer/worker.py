@@ -269,9 +269,13 @@ class InferenceWorker:
         wait_s = self._restarts.died(now_s) if again and self._facts else None
         self._due_s = None if wait_s is None else now_s + wait_s
         if wait_s is not None:
-            self.trouble = f"{why}; it is started again in {wait_s:g} s ({self._restarts.count} of {self._restarts.most})"
+            self.trouble = (
+                f"{why}; it is started again in {wait_s:g} s ({self._restarts.count} of {self._restarts.most})"
+            )
         elif self._facts and again:
-            self.trouble = f"{why}; given up after {self._restarts.count} new starts in a row (policy.restarts): {REMEDY}"
+            self.trouble = (
+                f"{why}; given up after {self._restarts.count} new starts in a row (policy.restarts): {REMEDY}"
+            )
         else:
             self.trouble = f"{why}; {REMEDY}" if self._facts else why
         if self._facts:

@@ -1,31 +1,40 @@
-"""Demonstrations as tensors: images decoded on demand, vision features computed once and kept on disk."""
+"""Demonstrations as tensors: which rows to train on, their labels, and their pictures, decoded on demand."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from specprune_ros.learn.demos import PILOT_SEED0, Demos
-from specprune_ros.learn.objectives import FAR_M, OFFSET_SCALE_M, PLACE_CENTRE_M, PLACE_SCALE_M, Batch
+from specprune_ros.learn.demos import KIND_NAMES, NONE, PILOT_SEED0, Demos
+from specprune_ros.learn.objectives import (
+    FAR_M,
+    LOOKS,
+    OFFSET_SCALE_M,
+    PLACE_CENTRE_M,
+    PLACE_SCALE_M,
+    Batch,
+    VisionBatch,
+)
 from specprune_ros.learn.recipe import Recipe
+from specprune_ros.learn.wording import said
 from specprune_ros.model.prompt import PromptEncoder
 from specprune_ros.model.statistics import Statistics
-from specprune_ros.sim.scene import COLOURS
+from specprune_ros.prune.layout import Layout
 
 HELD_OUT_EVERY = 25
-"""Every so many episodes one is never seen by training."""
+"""Seeds with the last remainder of this are never trained on, however many demonstrations there are."""
 
 NARROWEST = 0.1
 """Smallest q99 - q01 of an action dimension: keeps a nearly constant one from being blown up."""
 
 
 def statistics_of(demos: Demos, key: str) -> dict:
-    """`dataset_statistics.json` content: q01/q99 of actions and proprio in the episodes that were recorded to their end; the
-    gripper is not normalised."""
-    whole = _in_whole_episodes(demos)
+    """`dataset_statistics.json` content: q01/q99 of actions and proprio in the episodes that reach their goal, which
+    were not cut short; the gripper is not normalised."""
+    whole = demos.episodes["success"][demos.episode]
     action, proprio = demos.arrays["chunk"][whole].reshape(-1, 7), demos.arrays["proprio"][whole]
     entries = {}
     for name, values, mask in (("action", action, [True] * 6 + [False]), ("proprio", proprio, None)):
@@ -39,77 +48,113 @@ def statistics_of(demos: Demos, key: str) -> dict:
     return {key: {**entries, "num_transitions": len(demos), "num_trajectories": len(demos.episode_ends)}}
 
 
-def _in_whole_episodes(demos: Demos) -> np.ndarray:
-    """(n,) bool: steps of successful episodes, which were not cut short."""
-    return np.repeat(demos.success, np.diff(demos.episode_ends, prepend=0))
-
-
 class Dataset:
-    """Random access to normalised training steps."""
+    """Random access to normalised training rows."""
 
     def __init__(self, demos: Demos, statistics: Statistics, prompt: PromptEncoder):
         self.demos, self.statistics = demos, statistics
-        arrays = demos.arrays
+        arrays, episodes, self.episode = demos.arrays, demos.episodes, demos.episode
         self.proprio = torch.from_numpy(statistics.normalise_proprio(arrays["proprio"]))
         self.chunk = torch.from_numpy(statistics.normalise_actions(arrays["chunk"]))
-        self.cover = torch.from_numpy(arrays["cover"])
-        self.target = torch.from_numpy(arrays["target"].astype(np.int64))
-        self.offset = torch.from_numpy(arrays["target_offset_m"])
-        self.places = torch.from_numpy(_places(arrays))
-        prompts = [prompt.encode(f"pick up the {colour} cube") for colour in COLOURS]
-        self.prompt = torch.tensor([p.ids for p in prompts])
-        self.task = prompts[0].task
-        lengths = np.diff(demos.episode_ends, prepend=0)
-        held_out = np.repeat(np.arange(len(lengths)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1, lengths)
+        self.offset = torch.from_numpy(arrays["offset_m"])
+        texts = [
+            said(str(text), int(seed)) for text, seed in zip(episodes["instruction"], episodes["seeds"], strict=True)
+        ]
+        prompts = {text: prompt.encode(text) for text in set(texts)}
+        self.prompts = [prompts[text] for text in texts]
+        self.words = np.array([len(p.ids) for p in self.prompts])[self.episode]
+        self.look, self.kind = _looks(episodes["kind"], episodes["colour"])
+        self._split()
+
+    def _split(self) -> None:
+        """Who is trained on, and the pools that samples are drawn from, by suite."""
+        seeds = self.demos.episodes["seeds"][self.episode]
+        suites = self.demos.episodes["suite"][self.episode]
+        held_out = seeds % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
         self.training, self.held_out = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        self.piloted = np.repeat(demos.seeds >= PILOT_SEED0, lengths)
-        self.far = np.linalg.norm(arrays["target_offset_m"][:, :2], axis=1) > FAR_M
+        far = np.linalg.norm(self.demos.arrays["offset_m"][:, :2], axis=1) > FAR_M
+        piloted = seeds >= PILOT_SEED0
+        self.pools = {
+            str(suite): tuple(
+                np.flatnonzero(~held_out & (suites == suite) & chosen) for chosen in (far, piloted, ~piloted)
+            )
+            for suite in np.unique(suites[self.training])
+        }
 
     def sample(self, rng, count: int, recipe: Recipe) -> np.ndarray:
-        """(count,) sorted training steps: shares of the recipe far from the named cube and flown by a policy, the others from
-        every `stride`-th step."""
-        steps = self.training
-        pools = [steps[self.far[steps]], steps[self.piloted[steps]], steps[:: recipe.stride]]
-        shares = np.array([recipe.far_share, recipe.piloted_share, 1.0 - recipe.far_share - recipe.piloted_share])
-        shares *= [len(pool) > 0 for pool in pools]
-        chosen = rng.choice(len(pools), count, p=shares / shares.sum())
-        return np.sort([rng.choice(pools[pool]) for pool in chosen])
+        """(count,) sorted training rows of prompts of one length.
 
-    def images(self, steps) -> Tensor:
+        Suites by their shares; in each, shares of the recipe far from the goal and flown by a policy.
+        """
+        found = self._draw(rng, count, recipe)
+        length = self.words[found[0]]
+        found = found[self.words[found] == length]
+        while len(found) < count:
+            more = self._draw(rng, 4 * count, recipe)
+            found = np.concatenate([found, more[self.words[more] == length]])
+        return np.sort(found[:count])
+
+    def _draw(self, rng, count: int, recipe: Recipe) -> np.ndarray:
+        suites = list(self.pools)
+        wanted = np.array([recipe.data[suite].share if suite in recipe.data else 0.0 for suite in suites])
+        by_suite = rng.multinomial(count, wanted / wanted.sum())
+        rows = []
+        for suite, number in zip(suites, by_suite, strict=True):
+            pools = self.pools[suite]
+            shares = np.array([recipe.far_share, recipe.piloted_share, 1 - recipe.far_share - recipe.piloted_share])
+            shares *= [len(pool) > 0 for pool in pools]
+            for pool, part in zip(pools, rng.multinomial(number, shares / shares.sum()), strict=True):
+                if part:
+                    rows.append(rng.choice(pool, part))
+        found = np.concatenate(rows)
+        rng.shuffle(found)
+        return found
+
+    def layout(self, row: int, views: int, patches: int, placeholders: int) -> Layout:
+        """Where the tokens of a row, and of every row with as long a prompt, stand."""
+        prompt = self.prompts[self.episode[row]]
+        return Layout(views, patches, 1, len(prompt.ids) - 1, prompt.task, placeholders)
+
+    def images(self, rows) -> Tensor:
         """(B, V, H, W, 3) uint8."""
-        return torch.from_numpy(np.stack([self.demos.images(int(step)) for step in steps]))
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return torch.from_numpy(np.stack(list(pool.map(lambda row: self.demos.images(int(row)), rows))))
 
-    def batch(self, steps, features: Tensor) -> Batch:
-        index = torch.as_tensor(steps)
-        cover = self.cover[index].float().flatten(1, 2) / 255
-        target = self.target[index]
-        named = cover.gather(2, target[:, None, None].expand(-1, cover.shape[1], 1))[..., 0]
+    def batch(self, rows, features: Tensor) -> Batch:
+        seen = torch.from_numpy(self.demos.arrays["seen"][rows]).flatten(1, 2)  # (B, V * N, 2)
+        thing, share = seen[..., 0].long() - 1, seen[..., 1].float() / 255
+        focus = torch.from_numpy(self.demos.arrays["focus"][rows].astype(np.int64))
+        about = torch.from_numpy(self.demos.arrays["about"][rows].astype(np.int64))
+        is_about = (about[:, None] >> thing.clamp(min=0)) & 1
         return Batch(
             features,
-            self.proprio[index],
-            self.prompt[target],
-            self.chunk[index],
-            named,
-            cover.amax(-1),
-            self.offset[index],
+            self.proprio[rows],
+            torch.tensor([self.prompts[i].ids for i in self.episode[rows]]),
+            self.chunk[rows],
+            share * (thing == focus[:, None]),
+            share * is_about,
+            share,
+            self.offset[rows],
         )
 
-
-class FeatureCache:
-    """Vision features of every step, bf16, computed at the first visit and kept in a file beside the training state."""
-
-    def __init__(self, path: Path, steps: int, shape: tuple[int, int]):
-        mode = "r+" if path.exists() else "w+"  # both files grow with the demonstrations
-        self.values = np.memmap(path, np.int16, mode, shape=(steps, *shape))
-        self.done = np.memmap(path.with_suffix(".done"), np.bool_, mode, shape=(steps,))
-
-    def get(self, steps, compute) -> Tensor:
-        """(B, V * N, width) bf16; `compute(missing steps)` gives what is not there yet."""
-        missing = [step for step in steps if not self.done[step]]
-        if missing:
-            self.values[missing] = compute(missing).to(torch.bfloat16).view(torch.int16).numpy()
-            self.done[missing] = True
-        return torch.from_numpy(self.values[steps]).view(torch.bfloat16)
+    def vision_batch(self, rows) -> VisionBatch:
+        """Labels of the pictures of rows, view after view: B * V pictures."""
+        arrays = self.demos.arrays
+        seen = torch.from_numpy(arrays["seen"][rows])  # (B, V, N, 2)
+        thing = (seen[..., 0].long() - 1).clamp(min=0)
+        episode = torch.from_numpy(self.episode[rows])
+        look, kind = self.look[episode], self.kind[episode]  # (B, THINGS)
+        pressed = torch.from_numpy(arrays["pressed"][rows])
+        unlit, lit = LOOKS.index("button"), LOOKS.index("lit button")
+        look = torch.where((look == unlit) & pressed[:, None], lit, look)
+        places = torch.from_numpy(_places(arrays["positions_m"][rows], arrays["proprio"][rows]))  # (B, V, THINGS, 3)
+        batch, views, patches = thing.shape
+        return VisionBatch(
+            look[:, None].expand(-1, views, -1).gather(2, thing).flatten(0, 1),
+            kind[:, None].expand(-1, views, -1).gather(2, thing).flatten(0, 1),
+            (seen[..., 1].float() / 255).flatten(0, 1),
+            places.gather(2, thing[..., None].expand(-1, -1, -1, 3)).flatten(0, 1),
+        )
 
 
 def image_floats(images: Tensor) -> Tensor:
@@ -117,13 +162,21 @@ def image_floats(images: Tensor) -> Tensor:
     return images.movedim(-1, -3).float() / 255
 
 
-def _places(arrays) -> np.ndarray:
-    """(n, V, colours, 3) float32: where each cube is, as each camera can know it: third-person in the base frame, wrist
-    relative to the gripper and turned with it."""
-    positions = arrays["cube_positions_m"]
-    base = (positions - np.asarray(PLACE_CENTRE_M)) / PLACE_SCALE_M
-    turn = _rotations(arrays["proprio"][:, 3:6])
-    relative = np.einsum("nij,nci->ncj", turn, positions - arrays["proprio"][:, None, :3]) / OFFSET_SCALE_M
+def _looks(kind: np.ndarray, colour: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(E, THINGS) indices into LOOKS and KIND_NAMES; 0 where there is no thing."""
+    fixture = {KIND_NAMES.index(name): LOOKS.index(name) for name in ("plate", "button")}
+    look = np.where(colour == NONE, 0, colour).astype(np.int64)
+    for which, shown in fixture.items():
+        look[kind == which] = shown
+    return torch.from_numpy(look), torch.from_numpy(np.where(kind == NONE, 0, kind).astype(np.int64))
+
+
+def _places(positions_m: np.ndarray, proprio: np.ndarray) -> np.ndarray:
+    """(B, V, THINGS, 3) float32 of (B, THINGS, 3): where each thing is, as each camera can know it: third-person in the
+    base frame, wrist relative to the gripper and turned with it; scaled."""
+    base = (positions_m - np.asarray(PLACE_CENTRE_M)) / PLACE_SCALE_M
+    turn = _rotations(proprio[:, 3:6])
+    relative = np.einsum("nij,nci->ncj", turn, positions_m - proprio[:, None, :3]) / OFFSET_SCALE_M
     return np.clip(np.stack([base, relative], axis=1), -4, 4).astype(np.float32)
 
 

@@ -1,8 +1,9 @@
-"""What the policy is trained on: imitation, and targets that the simulator gives for free.
+"""What training asks for besides imitation: targets that the simulator gives for free.
 
-Vision stage: the colour coverage of every patch and where the cube it shows is. Decoder stages: the action chunk (L1), which visual
-tokens show the named cube, where that cube is relative to the gripper, read from the proprio token and the instruction's words, and
-grounding: the words' attention, in every layer, belongs on the patches that show the named cube. Large models have that from web-scale
+Vision stage: what every patch shows (colour or fixture, kind, how much of it) and where that thing is. Decoder stages:
+the action chunk (L1), which visual tokens show the thing that the expert is heading for, and where that is from the
+gripper, read from the proprio token and from the instruction's words. For the policy `robust` only, grounding: the
+words' attention, in every layer, belongs on the patches that show what they name. Large models have that from web-scale
 pre-training, and it is what SpecPrune-VLA's scores rest on; a small one must be taught.
 """
 
@@ -14,126 +15,165 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from specprune_ros.learn.demos import KIND_NAMES
+from specprune_ros.learn.passes import all_tokens, pooled_labels, pooled_tokens, some_tokens, states
 from specprune_ros.model.config import ModelConfig
-from specprune_ros.model.decoder import Rope
 from specprune_ros.model.vla import Vla
 from specprune_ros.prune.layout import Layout
-from specprune_ros.prune.scores import task_attention
+from specprune_ros.sim.scene import COLOURS
 
+LOOKS = (*COLOURS, "plate", "button", "lit button")
+"""What a patch can show."""
 PLACE_CENTRE_M = (0.525, 0.0, 0.05)
 PLACE_SCALE_M = 0.15
 OFFSET_SCALE_M = 0.1
 FAR_M = 0.08
-"""Horizontal distance to the named cube beyond which a step belongs to the approach from afar."""
+"""Horizontal distance beyond which a row belongs to the approach from afar."""
 
 VISIBLE_COVER = 0.15
-"""A patch shows a cube when this share of it does."""
+"""A patch shows a thing when this share of it does."""
 
 
-class Auxiliary(nn.Module):
-    """Linear heads that exist only during training."""
+class VisionHeads(nn.Module):
+    """Linear heads on the towers' features, only during training."""
 
-    def __init__(self, config: ModelConfig, colours: int):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.look = nn.Linear(config.vision_width, len(LOOKS))
+        self.kind = nn.Linear(config.vision_width, len(KIND_NAMES))
+        self.place = nn.Linear(config.vision_width, 3)
+
+
+class PolicyHeads(nn.Module):
+    """Linear heads on the decoder's states, only during training."""
+
+    def __init__(self, config: ModelConfig):
         super().__init__()
         width = config.decoder.width
-        self.cover = nn.Linear(config.vision_width, colours)
-        self.place = nn.Linear(config.vision_width, 3)
         self.named = nn.Linear(width, 1)
         self.offset = nn.Linear(width, 3)
         self.task_offset = nn.Linear(width, 3)
 
 
 @dataclass(frozen=True)
+class VisionBatch:
+    """Labels of B pictures: look and kind (B, N) int64 of what covers most of a patch (any value where nothing does),
+    share (B, N) of the patch that it covers, place (B, N, 3) where it is, scaled."""
+
+    look: Tensor
+    kind: Tensor
+    share: Tensor
+    place: Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Inputs and labels of B steps: features (B, V * N, vision width), proprio (B, P) normalised, prompt (B, 1 + n_prompt) ids,
-    chunk (B, T, 7) normalised, cover (B, V * N) of the named cube in [0, 1], any_cover (B, V * N) of any cube, offset (B, 3) [m]."""
+    """Inputs and labels of B rows: features (B, V * N, vision width), proprio (B, P) normalised, prompt (B, 1 +
+    n_prompt) ids, chunk (B, T, 7) normalised; shares (B, V * N) in [0, 1] of every patch that show the thing in focus,
+    something that the goal names, anything; offset (B, 3) [m] to the thing in focus."""
 
     features: Tensor
     proprio: Tensor
     prompt: Tensor
     chunk: Tensor
-    cover: Tensor
-    any_cover: Tensor
+    focus: Tensor
+    about: Tensor
+    anything: Tensor
     offset: Tensor
 
     def to(self, device) -> Batch:
-        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
-def vision_loss(aux: Auxiliary, features: Tensor, cover: Tensor, places: Tensor) -> dict[str, Tensor]:
-    """features (B, N, width); cover (B, N, colours) in [0, 1]; places (B, colours, 3) of every colour's cube, in scaled units."""
-    logits = aux.cover(features).float()
-    share, colour = cover.max(-1)
-    seen = share > VISIBLE_COVER
-    target = places.gather(1, colour[..., None].expand(-1, -1, 3))
-    error = F.smooth_l1_loss(aux.place(features).float(), target, beta=0.1, reduction="none").sum(-1)
+def vision_loss(heads: VisionHeads, features: Tensor, batch: VisionBatch) -> dict[str, Tensor]:
+    """features (B, N, width)."""
+    seen = batch.share > VISIBLE_COVER
+    error = F.smooth_l1_loss(heads.place(features).float(), batch.place, beta=0.1, reduction="none").sum(-1)
     return {
-        "cover": F.binary_cross_entropy_with_logits(logits, cover, pos_weight=logits.new_tensor(4.0)) * 5,
+        "look": 5 * _shares_loss(heads.look(features), batch.look, batch.share),
+        "kind": 5 * _shares_loss(heads.kind(features), batch.kind, batch.share),
         "place": (error * seen).sum() / seen.sum().clamp(min=1),
     }
+
+
+def _shares_loss(logits: Tensor, which: Tensor, share: Tensor) -> Tensor:
+    """Cross-entropy of each class's share of a patch: that of one class is given, that of all others is 0."""
+    wanted = torch.zeros_like(logits, dtype=torch.float32).scatter_(-1, which[..., None], share[..., None])
+    return F.binary_cross_entropy_with_logits(logits.float(), wanted, pos_weight=wanted.new_tensor(4.0))
 
 
 FIELD = 4
 """Cells along each side of a view in the random field that makes some regions likelier than others."""
 
 
-def choose_subset(cover: Tensor, any_cover: Tensor, views: int, count: int, generator: torch.Generator) -> Tensor:
-    """(B, views * count) sorted indices: `count` random tokens per view, most of those that show the named cube among them.
+def choose_subset(named: Tensor, anything: Tensor, views: int, count: int, generator: torch.Generator) -> Tensor:
+    """(B, views * count) sorted indices: `count` random tokens per view, most of those that show what is named among
+    them. named, anything: (B, V * N) shares, on the generator's device.
 
-    Regions are drawn unevenly, differently in every sample, and other cubes are favoured in half of the samples: what a policy
-    learns from evenly spread tokens leans on the average of the background, and fails when that changes.
+    Regions are drawn unevenly, differently in every sample, and other things are favoured in half of the samples: what
+    a policy learns from evenly spread tokens leans on the average of the background, and fails when that changes.
     """
-    batch, visual = cover.shape
+    batch, visual = named.shape
     patches = visual // views
     side = round(patches**0.5)
 
     def rand(*shape):
-        return torch.rand(*shape, generator=generator)
+        return torch.rand(*shape, generator=generator, device=generator.device)
 
     field = F.interpolate(rand(batch, views, FIELD, FIELD), size=(side, side), mode="bilinear").flatten(1)
     uneven = rand(batch, 1) * 3
     lost = rand(batch, visual) < 0.3 * rand(batch, 1)
-    favoured = (cover > 0) * 4.0 * ~lost + (any_cover > 0) * (rand(batch, 1) < 0.5)
+    favoured = (named > 0) * 4.0 * ~lost + (anything > 0) * (rand(batch, 1) < 0.5)
     priority = (rand(batch, visual) + uneven * field + favoured).view(batch, views, patches)
-    index = priority.topk(count, dim=-1).indices + torch.arange(views)[:, None] * patches
+    first = torch.arange(views, device=generator.device)[:, None] * patches
+    index = priority.topk(count, dim=-1).indices + first
     return index.flatten(1).sort(-1).values
 
 
-def policy_loss(model: Vla, aux: Auxiliary, layout: Layout, batch: Batch, subset: Tensor | None) -> dict[str, Tensor]:
-    """Losses of one batch; `subset` (B, n) original indices of the visual tokens to use, None: all."""
-    states, scores = _states(model, layout, batch, subset)
-    n_visual = scores.shape[-1]
-    tail, first = states.shape[1] - layout.tail, layout.FIRST_VISUAL
-    readout = layout.readout_rows(states.shape[1])
-    action = (model.action_head(states[:, readout]).float() - batch.chunk).abs()
-    cover = batch.cover if subset is None else batch.cover.gather(1, subset)
-    named = aux.named(states[:, first : first + n_visual])[..., 0].float()
-    words = states[:, layout.task_rows(states.shape[1])].mean(1)
+def policy_loss(
+    model: Vla, heads: PolicyHeads, layout: Layout, batch: Batch, tokens: str, subset: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Losses of one batch. tokens: "all", "pooled" or "parts", these with their indices `subset` (B, n)."""
+    focus, about = batch.focus, batch.about
+    if tokens == "pooled":
+        seen = pooled_tokens(batch.features, layout.views)
+        focus, about = pooled_labels(focus, layout.views), pooled_labels(about, layout.views)
+    elif tokens == "parts":
+        seen = some_tokens(batch.features, subset)
+        focus, about = focus.gather(1, subset), about.gather(1, subset)
+    else:
+        seen = all_tokens(batch.features)
+    x, scores = states(model, layout, seen, batch.proprio, batch.prompt)
+    tail, first, count = x.shape[1] - layout.tail, layout.FIRST_VISUAL, scores.shape[-1]
+    action = (model.action_head(x[:, layout.readout_rows(x.shape[1])]).float() - batch.chunk).abs()
+    named = heads.named(x[:, first : first + count])[..., 0].float()
+    words = x[:, layout.task_rows(x.shape[1])].mean(1)
     offset = batch.offset / OFFSET_SCALE_M
     return {
         "action": action.mean(),
-        "named": F.binary_cross_entropy_with_logits(named, cover, pos_weight=named.new_tensor(8.0)),
-        "offset": F.smooth_l1_loss(aux.offset(states[:, tail]).float(), offset, beta=0.1),
-        "task_offset": F.smooth_l1_loss(aux.task_offset(words).float(), offset, beta=0.1),
-        "grounding": grounding_loss(scores, cover, layout.views),
+        "named": F.binary_cross_entropy_with_logits(named, focus, pos_weight=named.new_tensor(8.0)),
+        "offset": F.smooth_l1_loss(heads.offset(x[:, tail]).float(), offset, beta=0.1),
+        "task_offset": F.smooth_l1_loss(heads.task_offset(words).float(), offset, beta=0.1),
+        "grounding": grounding_loss(scores, about, layout.views),
         "far": _far(action, batch.offset),
     }
 
 
 WEIGHTS = {
-    "cover": 1.0,
+    "look": 1.0,
+    "kind": 0.5,
     "place": 1.0,
     "action": 1.0,
     "named": 0.5,
     "offset": 0.5,
     "task_offset": 0.25,
-    "grounding": 0.2,
-    "far": 0.0,
 }
+"""Losses without a weight are watched only; that of grounding is the stage's."""
 
 
-def total(losses: dict[str, Tensor]) -> Tensor:
-    return sum(WEIGHTS[name] * loss for name, loss in losses.items())
+def total(losses: dict[str, Tensor], grounding: float = 0.0) -> Tensor:
+    weights = WEIGHTS | ({"grounding": grounding} if grounding else {})
+    return sum(weights[name] * loss for name, loss in losses.items() if name in weights)
 
 
 def _far(action: Tensor, offset: Tensor) -> Tensor:
@@ -142,40 +182,15 @@ def _far(action: Tensor, offset: Tensor) -> Tensor:
     return (action[:, :, :3].mean((1, 2)) * far).sum() / far.sum().clamp(min=1)
 
 
-def grounding_loss(scores: Tensor, cover: Tensor, views: int) -> Tensor:
-    """Cross-entropy of the words' attention over visual tokens (method.md, eq. 1) against the patches that show the named cube.
+def grounding_loss(scores: Tensor, named: Tensor, views: int) -> Tensor:
+    """Cross-entropy of the words' attention over visual tokens (eq. 1 of the paper) against the patches that show what
+    is named.
 
-    scores (layers, B, n); cover (B, n), views one after the other. Each view's patches get the same share of the target, so that a far
-    camera's few are not outweighed by a near one's many.
+    scores (layers, B, n); named (B, n), views one after the other. Each view's patches get the same share of the
+    target, so that a far camera's few are not outweighed by a near one's many.
     """
-    seen = (cover > VISIBLE_COVER).float().unflatten(1, (views, -1))
+    seen = (named > VISIBLE_COVER).float().unflatten(1, (views, -1))
     target = seen / seen.sum(-1, keepdim=True).clamp(min=1)
     target = (target / target.sum((1, 2), keepdim=True).clamp(min=1)).flatten(1)
     share = scores / scores.sum(-1, keepdim=True)
     return -(target * (share + 1e-5).log()).sum(-1).mean()
-
-
-def _states(model: Vla, layout: Layout, batch: Batch, subset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Final normed states of all rows (B, L, width), and eq. 1's scores of the visual tokens in every layer (layers, B, n)."""
-    features = batch.features
-    if subset is not None:
-        features = features.gather(1, subset[..., None].expand(-1, -1, features.shape[-1]))
-    visual = model.projector(features)
-    x = model.assemble(visual, batch.proprio, batch.prompt)
-    rope = model.rope(layout.length, x)
-    if subset is not None:
-        rope = _rope_of(rope, layout, subset)
-    task, first, scores = layout.task_rows(x.shape[1]), layout.FIRST_VISUAL, []
-    for layer in model.decoder.layers:
-        x, rows = layer(x, rope, task)
-        scores.append(task_attention(*rows)[..., first : first + visual.shape[1]].mean((1, 2)))
-    return model.decoder.norm(x), torch.stack(scores)
-
-
-def _rope_of(rope: Rope, layout: Layout, subset: Tensor) -> Rope:
-    """Tables for each sample's own tokens, at their original positions."""
-    batch, first = subset.shape[0], layout.FIRST_VISUAL
-    before = torch.arange(first, device=subset.device).expand(batch, -1)
-    tail = torch.arange(first + layout.visual, layout.length, device=subset.device).expand(batch, -1)
-    rows = torch.cat((before, subset + first, tail), dim=1)
-    return Rope(rope.table[:, rows][:, :, None])

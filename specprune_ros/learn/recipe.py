@@ -1,39 +1,141 @@
-"""The schedule of the bundled policy's training. One frozen record, no logic."""
+"""What is recorded, and the schedule of training: frozen records, no logic.
+
+Two policies of one architecture share their vision towers. `plain` has seen all visual tokens, always, and nobody told
+its attention where to look: it is what an OpenVLA-OFT checkpoint is. `robust` was trained on parts of the tokens, with
+its words' attention drawn to what they name: it shows what a user gains by training for pruning.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+POLICIES = ("plain", "robust")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Episodes of one suite: whole ones, first steps only, the same from anywhere over the table, and flown by the
+    policy itself."""
+
+    whole: int
+    approaches: int
+    scattered: int
+    piloted: int
+    share: float
+    """of the training samples"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training. tokens: "all"; "pooled", every 2 x 2 block of patches averaged into one token at the
+    block's centre; or "parts", `subset` tokens of each view, drawn unevenly."""
+
+    name: str
+    tokens: str
+    samples: int
+    lr: float
+    batch: int = 8
+    piloted: bool = False
+    """Before it begins, the policy so far flies, and the expert labels where it gets."""
+    grounding: float = 0.0
+    """Weight of the loss on the words' attention."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """The stages of training, in samples (vision: images)."""
+    """Everything that training decides on, for one scale."""
 
-    batch: int = 8
-    vision_images: int = 20_000
-    subset_samples: int = 46_000
-    piloted_samples: int = 36_000
-    full_samples: int = 3_000
-    subset_tokens: int = 48
-    """Visual tokens per view in the second and third stage; the last sees all of them."""
-    stride: int = 2
-    """The decoder stages use every stride-th step: neighbours are alike, and vision features are computed once a step."""
-    far_share: float = 0.3
-    """Share of the steps far from the named cube: only one in twenty is, and that is where a policy fails first."""
-    piloted_share: float = 0.3
-    """Share of the steps that a policy flew and the expert labelled (DAgger); 0 while there are none."""
+    data: dict[str, Data]
+    vision_images: int
+    stages: dict[str, tuple[Stage, ...]]
+    vision_batch: int = 16
+    """images"""
     vision_lr: float = 1.5e-3
-    subset_lr: float = 8e-4
-    piloted_lr: float = 5e-4
-    full_lr: float = 2e-4
+    subset: int = 48
+    far_share: float = 0.3
+    """Share of the samples far from where the expert is heading: that is where the words decide, and few rows are."""
+    piloted_share: float = 0.3
+    """Share of the samples that a policy flew; 0 while there are none."""
     weight_decay: float = 0.01
-    warmup_steps: int = 200
+    warmup_samples: int = 1600
+    constant: float = 0.6
+    """Share of a stage after its warm-up at the full learning rate; then it falls in a straight line to 3 %."""
     ema: float = 0.999
     seed: int = 0
+    pilot_steps: int | None = None
+    """Control periods of an episode that a policy flies; None: until it succeeds or its time is up."""
 
-    def length(self, stage: str) -> int:
-        """Samples of a stage (vision: images)."""
-        return self.vision_images if stage == "vision" else getattr(self, f"{stage}_samples")
 
-    def peak_lr(self, stage: str) -> float:
-        return getattr(self, f"{stage}_lr")
+SHORT_STEPS = 8
+"""Control periods of an approach."""
+
+CPU = Recipe(
+    data={
+        "pick": Data(60, 200, 200, 40, 0.10),
+        "object": Data(150, 800, 400, 60, 0.20),
+        "spatial": Data(150, 800, 400, 60, 0.22),
+        "goal": Data(250, 800, 400, 80, 0.23),
+        "long": Data(200, 400, 240, 60, 0.25),
+    },
+    vision_images=60_000,
+    stages={
+        "robust": (
+            Stage("parts", "parts", 160_000, 6e-4, grounding=0.2),
+            Stage("piloted", "parts", 80_000, 4e-4, piloted=True, grounding=0.2),
+            Stage("full", "all", 6_000, 2e-4, grounding=0.2),
+        ),
+        "plain": (
+            Stage("pooled", "pooled", 160_000, 6e-4),
+            Stage("piloted", "pooled", 80_000, 4e-4, piloted=True),
+            Stage("full", "all", 12_000, 2e-4),
+        ),
+    },
+)
+"""For one or two cores: days. Whenever it is stopped, what is there can be exported."""
+
+GPU = Recipe(
+    data={
+        "pick": Data(60, 160, 160, 0, 0.10),
+        "object": Data(160, 800, 400, 0, 0.20),
+        "spatial": Data(160, 800, 400, 0, 0.22),
+        "goal": Data(240, 800, 400, 0, 0.23),
+        "long": Data(200, 400, 240, 0, 0.25),
+    },
+    vision_images=400_000,
+    vision_batch=256,
+    stages={
+        "robust": (
+            Stage("parts", "parts", 600_000, 1.2e-3, batch=128, grounding=0.2),
+            Stage("full", "all", 120_000, 5e-4, batch=128, grounding=0.2),
+        ),
+        "plain": (Stage("full", "all", 500_000, 1.2e-3, batch=128),),
+    },
+    warmup_samples=25_000,
+    ema=0.998,
+)
+"""For one GPU and 16 cores: minutes."""
+
+TINY = Recipe(
+    data={
+        "pick": Data(1, 2, 1, 1, 0.2),
+        "object": Data(0, 2, 1, 0, 0.2),
+        "spatial": Data(0, 2, 1, 0, 0.2),
+        "goal": Data(0, 2, 1, 0, 0.2),
+        "long": Data(0, 2, 1, 0, 0.2),
+    },
+    vision_images=8,
+    vision_batch=4,
+    stages={
+        "robust": (
+            Stage("parts", "parts", 4, 1e-3, batch=2, grounding=0.2),
+            Stage("piloted", "parts", 2, 1e-3, batch=2, piloted=True, grounding=0.2),
+            Stage("full", "all", 2, 1e-3, batch=2, grounding=0.2),
+        ),
+        "plain": (Stage("pooled", "pooled", 4, 1e-3, batch=2), Stage("full", "all", 2, 1e-3, batch=2)),
+    },
+    warmup_samples=4,
+    pilot_steps=8,
+)
+"""Every path in seconds, to rehearse; what it learns is nothing."""
+
+RECIPES = {"cpu": CPU, "gpu": GPU, "tiny": TINY}

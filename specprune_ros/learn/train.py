@@ -1,252 +1,177 @@
-"""Training in four stages, to a checkpoint in OpenVLA-OFT's layout.
+"""From demonstrations to a checkpoint in OpenVLA-OFT's layout, in a folder of its own that every run continues:
 
-1. vision: both towers, from labels the simulator gives for free (colour coverage of patches, positions of cubes).
-2. subset: decoder and head on frozen vision features of a random part of the tokens, for speed.
-3. piloted: the same, now also on states that the policy itself has reached and the expert has labelled (DAgger).
-4. full: the same with ALL visual tokens: what is saved has last been trained on dense passes, and pruning is new to it.
-
-The state is written every few minutes and at every interruption; running the command again resumes.
+work/demos/            what `record.py` recorded
+work/statistics.json   how actions and proprio are normalised: fixed by the first run
+work/vision.pt         the vision towers, trained once for both policies, from labels the simulator gives for free
+work/features-*        what they make of every row, computed at its first visit
+work/plain.pt, robust.pt   decoder and heads of each policy, on frozen towers, in the stages of the recipe
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from specprune_ros.learn.dataset import Dataset, FeatureCache, image_floats, statistics_of
-from specprune_ros.learn.objectives import Auxiliary, choose_subset, policy_loss, total, vision_loss
-from specprune_ros.learn.recipe import Recipe
+from specprune_ros.learn import demos as reading
+from specprune_ros.learn.dataset import Dataset, image_floats, statistics_of
+from specprune_ros.learn.features import DeviceFeatures, FeatureCache, digest
+from specprune_ros.learn.loop import Loop, Span
+from specprune_ros.learn.objectives import PolicyHeads, VisionHeads, choose_subset, policy_loss, total, vision_loss
+from specprune_ros.learn.recipe import Recipe, Stage
 from specprune_ros.model.checkpoint import save_checkpoint
 from specprune_ros.model.config import model_config
 from specprune_ros.model.prompt import PromptEncoder
 from specprune_ros.model.small import POLICY_CONFIG, tokenizer_json
 from specprune_ros.model.statistics import Statistics, bounds_of
+from specprune_ros.model.vision import VisionBackbone
 from specprune_ros.model.vla import Vla
-from specprune_ros.prune.layout import Layout
 
 STATISTICS_KEY = "specprune_tabletop"
-STAGES = ("vision", "subset", "piloted", "full")
 
 
-@dataclass
-class Progress:
-    """Running means of the losses and an ETA, one line every few seconds, kept in a JSON-lines log."""
+class Workshop:
+    """A work folder: its demonstrations as tensors, and the vision towers."""
 
-    log: Path
-    stage: str
-    target: int
-    every: float = 15.0
-
-    def __post_init__(self):
-        self.began = self.printed = time.monotonic()
-        self.first: int | None = None
-        self.sums: dict[str, float] = {}
-        self.count = 0
-
-    def step(self, seen: int, losses: dict[str, Tensor]) -> None:
-        self.first = seen if self.first is None else self.first
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
-        self.count += 1
-        now = time.monotonic()
-        if now - self.printed > self.every or seen >= self.target:
-            self._print(seen, now)
-
-    def _print(self, seen: int, now: float) -> None:
-        rate = (seen - self.first) / max(1e-9, now - self.began)
-        eta = (self.target - seen) / rate / 60 if rate else math.inf
-        means = {name: round(value / self.count, 4) for name, value in self.sums.items()}
-        text = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
-        print(f"{self.stage} {seen}/{self.target}  {text}  {rate:.1f}/s  {eta:.1f} min left", flush=True)
-        with self.log.open("a") as file:
-            file.write(json.dumps({"stage": self.stage, "seen": seen, **means, "per_second": round(rate, 2)}) + "\n")
-        self.printed, self.sums, self.count = now, {}, 0
-
-
-class Trainer:
-    """Model, optimiser and position in the schedule; everything that a resumed run needs is in `state.pt`."""
-
-    def __init__(self, work: Path, demos, recipe: Recipe, save_every: float, device: str = "cpu"):
+    def __init__(self, work: Path, recipe: Recipe, device: str, save_every_s: float = 180.0):
         torch.manual_seed(recipe.seed)
-        self.device = device
-        self.work, self.recipe, self.save_every = work, recipe, save_every
+        self.work, self.recipe, self.device, self.save_every_s = work, recipe, device, save_every_s
         self.config = model_config(POLICY_CONFIG)
-        self.statistics = statistics_of(demos, STATISTICS_KEY)
-        self.prompt = _prompt_encoder(self.config)
-        self.data = Dataset(demos, _statistics(self.statistics), self.prompt)
-        self.model, self.aux = Vla(self.config), Auxiliary(self.config, self.data.places.shape[2])
-        initialise(self.model)
-        self.model.to(device), self.aux.to(device)
-        self.layout = Layout(
-            self.config.views,
-            self.config.patches,
-            1,
-            self.data.prompt.shape[1] - 1,
-            self.data.task,
-            self.config.placeholders,
+        self.reload()
+        self.towers = VisionBackbone(self.config)
+        initialise(self.towers, depth=1)
+        self.towers.to(device)
+        self.vision = Loop(
+            work / "vision.pt", self.towers, VisionHeads(self.config).to(device), recipe, device, save_every_s
         )
-        self.stage, self.seen = STAGES[0], 0
-        self.average: dict[str, Tensor] = {}
-        self.optimizer_state = None
-        self.path = work / "state.pt"
-        if self.path.exists():
-            self._resume()
 
-    def compile(self) -> None:
-        """Fuse the element-wise work of decoder layers and vision blocks (1-2 minutes once)."""
-        blocks = [block for tower in self.model.vision_backbone.children() for block in tower.blocks]
-        for module in (*self.model.decoder.layers, *blocks):
-            module.forward = torch.compile(module.forward)
+    def reload(self) -> None:
+        """Read the demonstrations that there are now."""
+        demos = reading.load(self.work / "demos")
+        path = self.work / "statistics.json"
+        if not path.exists():  # fixed from here on: what was learned is in these units
+            path.write_text(json.dumps(statistics_of(demos, STATISTICS_KEY), indent=1))
+        self.statistics = json.loads(path.read_text())
+        self.data = Dataset(demos, _statistics(self.statistics), _prompt_encoder(self.config))
+        self._features: FeatureCache | DeviceFeatures | None = None
 
-    def train(self, stage: str) -> None:
-        """Run one stage to its end."""
-        if stage != self.stage:
-            self.stage, self.seen, self.optimizer_state = stage, 0, None
-        steps = self._vision_step if stage == "vision" else self._policy_step
-        target = self.recipe.length(stage)
-        optimizer = self._optimizer()
-        progress = Progress(self.work / "log.jsonl", stage, target)
-        saved = time.monotonic()
-        rng = np.random.default_rng([self.recipe.seed, STAGES.index(stage), self.seen])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        while self.seen < target:
-            for group in optimizer.param_groups:
-                group["lr"] = self._lr(target)
-            with torch.autocast(self.device, torch.bfloat16):
-                losses = steps(rng, generator)
-            optimizer.zero_grad(set_to_none=True)
-            total(losses).backward()
-            torch.nn.utils.clip_grad_norm_(self._trained(), 1.0)
-            optimizer.step()
-            self.seen += self.recipe.batch * (2 if stage == "vision" else 1)
-            self._update_average()
-            progress.step(self.seen, {name: loss.detach() for name, loss in losses.items()})
-            if time.monotonic() - saved > self.save_every:
-                self.optimizer_state = optimizer.state_dict()
-                self.save()
-                saved = time.monotonic()
-        if stage == "vision":
-            self._adopt_average()
-        self.optimizer_state = None
-        self.save()
+    def train_vision(self, limit_s: float | None = None) -> None:
+        """Both towers, to the end of their stage; then the averaged ones are frozen."""
+        recipe = self.recipe
+        span = Span("vision", recipe.vision_images, recipe.vision_batch, recipe.vision_lr)
+        self.towers.requires_grad_(True)
+        self.vision.run(span, self._vision_step, limit_s)
+        self.adopt_towers()
+
+    def adopt_towers(self) -> None:
+        """The frozen towers are the averaged ones, so that the policy sees what will be saved."""
+        self.towers.load_state_dict(self.vision.average)
+        self.towers.requires_grad_(False)
+
+    def features(self, rows: np.ndarray) -> Tensor:
+        """(B, V * N, width) of rows, by the frozen towers."""
+        if self._features is None:
+            count = self.config.views * self.config.patches
+            if self.device == "cpu":
+                shape = (count, self.config.vision_width)
+                self._features = FeatureCache(self.work, self.data.demos, shape, digest(self.towers))
+            else:
+                self._features = DeviceFeatures(len(self.data.demos), self._compute)
+        return self._features.get(rows, self._compute)
+
+    def _vision_step(self, rng, generator):
+        views = self.config.views
+        rows = np.sort(rng.choice(self.data.training, self.recipe.vision_batch // views))
+        features = self.towers(image_floats(self.data.images(rows).to(self.device)).flatten(0, 1))
+        batch = self.data.vision_batch(rows)
+        labels = type(batch)(*(tensor.to(self.device) for tensor in vars(batch).values()))
+        losses = vision_loss(self.vision.heads, features, labels)
+        return losses, total(losses)
+
+    @torch.no_grad()
+    def _compute(self, rows: np.ndarray) -> Tensor:
+        with self.vision._autocast():
+            features = self.towers(image_floats(self.data.images(rows).to(self.device)).flatten(0, 1))
+        return features.unflatten(0, (len(rows), -1)).flatten(1, 2)
+
+
+class PolicyTrainer:
+    """Decoder and heads of one policy on the frozen towers of a workshop."""
+
+    def __init__(self, shop: Workshop, name: str):
+        """name: of recipe.POLICIES."""
+        torch.manual_seed(shop.recipe.seed)
+        self.shop, self.name = shop, name
+        model = Vla(shop.config)
+        initialise(model, len(model.decoder.layers))
+        self.decoder = _Rest(model).to(shop.device)
+        self.model = model
+        heads = PolicyHeads(shop.config).to(shop.device)
+        self.loop = Loop(shop.work / f"{name}.pt", self.decoder, heads, shop.recipe, shop.device, shop.save_every_s)
+
+    def train(self, stage: Stage, limit_s: float | None = None) -> None:
+        self.loop.run(Span(stage.name, stage.samples, stage.batch, stage.lr), self._stepper(stage), limit_s)
+
+    def losses(self, rows: np.ndarray, stage: Stage, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of rows of prompts of one length, in the way of a stage."""
+        shop, config = self.shop, self.shop.config
+        batch = shop.data.batch(rows, shop.features(rows).float())
+        layout = shop.data.layout(rows[0], config.views, config.patches, config.placeholders)
+        subset = None
+        if stage.tokens == "parts":
+            chosen = choose_subset(batch.about, batch.anything, config.views, shop.recipe.subset, generator)
+            subset = chosen.to(shop.device)
+        return policy_loss(self.model, self.loop.heads, layout, batch.to(shop.device), stage.tokens, subset)
 
     def export(self, folder: Path) -> None:
         """Write the averaged weights as a checkpoint."""
-        state = self.model.state_dict()
-        self.model.load_state_dict({name: self.average.get(name, tensor) for name, tensor in state.items()})
+        now = {name: tensor.clone() for name, tensor in self.decoder.state_dict().items()}
+        self.decoder.load_state_dict(self.loop.average)
+        self.model.vision_backbone.load_state_dict(self.shop.towers.state_dict())
         save_checkpoint(
-            self.model, folder, self.seen, config=POLICY_CONFIG, statistics=self.statistics, tokenizer=tokenizer_json()
+            self.model,
+            folder,
+            self.loop.seen,
+            config=POLICY_CONFIG,
+            statistics=self.shop.statistics,
+            tokenizer=tokenizer_json(),
         )
-        self.model.load_state_dict(state)
+        self.decoder.load_state_dict(now)
 
-    def save(self) -> None:
-        state = dict(
-            model=self.model.state_dict(),
-            aux=self.aux.state_dict(),
-            average=self.average,
-            optimizer=self.optimizer_state,
-            stage=self.stage,
-            seen=self.seen,
-        )
-        torch.save(state, self.path.with_suffix(".part"))
-        self.path.with_suffix(".part").rename(self.path)
+    def _stepper(self, stage: Stage):
+        def step(rng, generator):
+            rows = self.shop.data.sample(rng, stage.batch, self.shop.recipe)
+            losses = self.losses(rows, stage, generator)
+            return losses, total(losses, stage.grounding)
 
-    def _resume(self) -> None:
-        state = torch.load(self.path, weights_only=True, map_location=self.device)
-        self.model.load_state_dict(state["model"])
-        self.aux.load_state_dict(state["aux"])
-        self.average, self.optimizer_state = state["average"], state["optimizer"]
-        self.stage, self.seen = state["stage"], state["seen"]
-        print(f"resuming stage {self.stage} at {self.seen}", flush=True)
-
-    def _trained(self) -> list:
-        """Parameters of this stage: the towers in the first, everything else afterwards."""
-        vision = self.stage == "vision"
-        modules = (
-            [self.model.vision_backbone]
-            if vision
-            else [m for name, m in self.model.named_children() if name != "vision_backbone"]
-        )
-        return [p for module in (*modules, self.aux) for p in module.parameters()]
-
-    def _optimizer(self):
-        parameters = self._trained()
-        groups = [
-            {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": self.recipe.weight_decay},
-            {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-        if self.optimizer_state:
-            optimizer.load_state_dict(self.optimizer_state)
-        return optimizer
-
-    def _lr(self, target: int) -> float:
-        """Linear warm-up, cosine to 3 % in every stage."""
-        peak = self.recipe.peak_lr(self.stage)
-        warm = min(1.0, (self.seen + self.recipe.batch) / (self.recipe.warmup_steps * self.recipe.batch))
-        return peak * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.seen / target))))
-
-    def _vision_step(self, rng, generator) -> dict[str, Tensor]:
-        steps = rng.choice(self.data.training, self.recipe.batch)
-        images = image_floats(self.data.images(steps).to(self.device))
-        features = self.model.vision_backbone(images.flatten(0, 1))
-        cover = self.data.cover[steps].flatten(0, 1).to(self.device).float() / 255
-        return vision_loss(self.aux, features, cover, self.data.places[steps].flatten(0, 1).to(self.device))
-
-    def _policy_step(self, rng, generator) -> dict[str, Tensor]:
-        steps = self.data.sample(rng, self.recipe.batch, self.recipe)
-        batch = self.data.batch(steps, self._cache().get(steps, self._features))
-        views, count = self.config.views, self.recipe.subset_tokens
-        subset = None
-        if self.stage != "full":
-            subset = choose_subset(batch.cover, batch.any_cover, views, count, generator).to(self.device)
-        return policy_loss(self.model, self.aux, self.layout, batch.to(self.device), subset)
-
-    def _cache(self) -> FeatureCache:
-        if not hasattr(self, "_features_cache"):
-            shape = (self.config.views * self.config.patches, self.config.vision_width)
-            self._features_cache = FeatureCache(self.work / "features.bf16", len(self.data.demos), shape)
-        return self._features_cache
-
-    @torch.no_grad()
-    def _features(self, steps) -> Tensor:
-        images = image_floats(self.data.images(steps).to(self.device))
-        features = self.model.vision_backbone(images.flatten(0, 1))
-        return features.unflatten(0, (len(steps), -1)).flatten(1, 2).cpu()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.recipe.ema, 1 - 1 / (1 + self.seen / self.recipe.batch / 10))
-        for name, tensor in self.model.state_dict().items():
-            if name in self.average:
-                self.average[name].lerp_(tensor, 1 - decay)
-            else:
-                self.average[name] = tensor.clone()
-
-    def _adopt_average(self) -> None:
-        """The frozen towers are the averaged ones, so that later stages see what will be saved."""
-        self.model.load_state_dict({**self.model.state_dict(), **self.average})
+        return step
 
 
-def initialise(model: Vla) -> None:
+class _Rest(nn.Module):
+    """Everything of a model but its vision towers, under the same names."""
+
+    def __init__(self, model: Vla):
+        super().__init__()
+        for name, child in model.named_children():
+            if name != "vision_backbone":
+                self.add_module(name, child)
+
+
+def initialise(model: nn.Module, depth: int) -> None:
     """Small normal weights, residual branches scaled by depth, as is usual for transformers of this kind."""
-    depth = len(model.decoder.layers)
     for name, parameter in model.named_parameters():
         if parameter.dim() >= 2 and "action_head" not in name and "proprio" not in name and "projector" not in name:
-            torch.nn.init.trunc_normal_(parameter, std=0.02)
+            nn.init.trunc_normal_(parameter, std=0.02)
         if name.endswith(("o_proj.weight", "down_proj.weight")):
-            torch.nn.init.trunc_normal_(parameter, std=0.04 / math.sqrt(2 * depth))
+            nn.init.trunc_normal_(parameter, std=0.04 / math.sqrt(2 * depth))
         elif name.endswith(("qkv.weight", "gate_up.weight")):
-            torch.nn.init.trunc_normal_(parameter, std=parameter.shape[1] ** -0.5)
+            nn.init.trunc_normal_(parameter, std=parameter.shape[1] ** -0.5)
         elif name.endswith("patch_embed.proj.weight"):
-            torch.nn.init.trunc_normal_(parameter, std=parameter[0].numel() ** -0.5)
+            nn.init.trunc_normal_(parameter, std=parameter[0].numel() ** -0.5)
 
 
 def _statistics(table: dict) -> Statistics:

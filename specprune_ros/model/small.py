@@ -68,7 +68,28 @@ WORDS = [
     "white",
     "black",
     "grey",
+    "ball",
+    "can",
+    "button",
+    "edge",
+    "left",
+    "right",
+    "of",
+    "behind",
+    "in",
+    "front",
+    "nearest",
+    "stack",
+    "push",
+    "press",
+    "and",
+    "then",
+    "lift",
+    "grab",
+    "place",
+    "move",
 ]
+"""By id: new words go to the end, so that weights that were trained before keep their meaning."""
 
 
 def tokenizer_json() -> str:

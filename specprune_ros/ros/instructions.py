@@ -38,7 +38,9 @@ class Instructions:
         self._rule = Instruction(config.instruction, BY_PARAMETER)
         self._heard: deque[int] = deque(maxlen=REMEMBERED)
         # Two subscriptions: ordinary publishers are heard by the first, what a latched one said before by the second.
-        told = self._on_message if hasattr(Subscription, "CallbackType") else lambda message: self._on_message(message, {})
+        told = (
+            self._on_message if hasattr(Subscription, "CallbackType") else lambda message: self._on_message(message, {})
+        )
         node.create_subscription(String, self._topic, told, qos.EVENTS)
         # That a publisher is not latched is no fault, and rclpy would warn of it.
         silent = SubscriptionEventCallbacks(use_default_callbacks=False)

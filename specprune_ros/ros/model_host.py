@@ -64,7 +64,9 @@ class ModelHost:
         if self._worker:
             return
         if self._leaving and not self._leaving.gone():
-            raise Failure("the process of the old policy cannot be ended, because a driver holds it; see dmesg, then try again")
+            raise Failure(
+                "the process of the old policy cannot be ended, because a driver holds it; see dmesg, then try again"
+            )
         self._leaving = None
         self._worker = InferenceWorker(self._factory, config, time.monotonic())
 

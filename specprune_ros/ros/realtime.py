@@ -82,7 +82,9 @@ def _shorten_slices() -> str:
     gives no more time in all; threads and processes that are started later are as any other."""
     call = SCHED_SETATTR.get(platform.machine())
     if call is None or tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12):
-        return f"as it is: needs Linux 6.12 or newer on x86-64 or ARM, this is {platform.release()}, {platform.machine()}"
+        return (
+            f"as it is: needs Linux 6.12 or newer on x86-64 or ARM, this is {platform.release()}, {platform.machine()}"
+        )
     libc = ctypes.CDLL(None, use_errno=True)
     for thread in map(int, os.listdir("/proc/self/task")):
         if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:

@@ -1,4 +1,5 @@
-"""The ways in which a motion reaches the simulated arm, each as its real counterpart takes it; see ros/interfaces.py for the other end."""
+"""The ways in which a motion reaches the simulated arm, each as its real counterpart takes it (the other end:
+ros/interfaces.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from specprune_ros.config import Robot
 from specprune_ros.msg import Action
 from specprune_ros.observe.inputs import check_pose
 from specprune_ros.ros import convert, qos
-from specprune_ros.sim.env import PERIOD_S, SimState, TabletopEnv
+from specprune_ros.sim.env import SimState, TabletopEnv
 from specprune_ros.sim.osc import action_units
 from specprune_ros.sim.panda import FINGER_OPEN_M
 from specprune_ros.types import BadInput, EndEffector
@@ -87,8 +88,9 @@ class _Commands(ABC):
     timeout_s: float
     """Older messages are refused."""
 
-    def __init__(self, node: Node, topic: str, now_ns: Callable[[], int], gripper: Gripper):
+    def __init__(self, node: Node, topic: str, period_s: float, now_ns: Callable[[], int], gripper: Gripper):
         self._node, self._topic, self._now_ns, self._gripper = node, topic, now_ns, gripper
+        self._period_s = period_s
         self._refused = 0
         self.clear()
         node.create_subscription(self.kind, topic, self._on_message, qos.EVENTS)
@@ -119,7 +121,8 @@ class _Commands(ABC):
         age_s = (self._now_ns() - stamp_ns) / convert.NANOSECONDS
         if age_s > self.timeout_s:
             raise BadInput(
-                f"{self._topic}: the {self.noun} is {age_s:.2f} s old (limit {self.timeout_s:g} s); check use_sim_time and the clocks"
+                f"{self._topic}: the {self.noun} is {age_s:.2f} s old (limit {self.timeout_s:g} s); "
+                "check use_sim_time and the clocks"
             )
         return stamp_ns
 
@@ -136,14 +139,14 @@ class ActionCommands(_Commands):
         return env.step(self._actions.popleft()) if self._actions else None
 
     def _store(self, message: Action) -> None:
-        self._actions.append(action_units(convert.displacement(message, PERIOD_S, FRAME, self._topic)))
+        self._actions.append(action_units(convert.displacement(message, self._period_s, FRAME, self._topic)))
 
 
 class TwistCommands(_Commands):
     """The newest velocity counts, until it is older than the timeout."""
 
     kind, noun, parameter = TwistStamped, "twist", "twist_topic"
-    timeout_s = 0.1  # MoveIt Servo's incoming_command_timeout (ros.md)
+    timeout_s = 0.1  # MoveIt Servo's incoming_command_timeout (docs/reference/ros.md)
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -160,7 +163,7 @@ class TwistCommands(_Commands):
         return env.step([*motion, float(self._gripper.open)])
 
     def _store(self, message: TwistStamped) -> None:
-        motion = convert.twist_displacement(message, PERIOD_S, FRAME, self._topic)
+        motion = convert.twist_displacement(message, self._period_s, FRAME, self._topic)
         self._until_ns = self._stamp_ns(message) + round(self.timeout_s * convert.NANOSECONDS)
         self._motion = action_units(motion)[:6]
 

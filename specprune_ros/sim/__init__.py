@@ -1,1 +1,2 @@
-"""A tabletop pick task in MuJoCo: a primitive-geometry Franka, coloured cubes, two cameras and an expert. No ROS, no torch."""
+"""A tabletop pick task in MuJoCo: a primitive-geometry Franka, coloured cubes, two cameras and an expert. No ROS, no
+torch."""

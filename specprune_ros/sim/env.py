@@ -1,6 +1,8 @@
-"""The tabletop pick task: ``reset(seed)`` gives an instruction, ``step(action)`` moves the robot for 0.05 s, cameras render.
+"""The simulated tabletop: ``reset(seed)`` gives an instruction, ``step(action)`` moves the robot for one control
+period, cameras render.
 
-Everything an episode draws comes from its seed. Positions and rotations are in the base frame ``fr3_link0`` (see scene.py).
+What there is to do comes in suites (suites.py). Everything an episode draws comes from its seed. Positions and
+rotations are in the base frame ``fr3_link0`` (see scene.py).
 """
 
 from collections.abc import Mapping
@@ -10,17 +12,22 @@ from types import MappingProxyType
 import numpy as np
 
 from specprune_ros import rotation
-from specprune_ros.sim import panda, scene
+from specprune_ros.config import ConfigError
+from specprune_ros.sim import scene
 from specprune_ros.sim.gl import mujoco
-from specprune_ros.sim.osc import PERIOD_S, OperationalSpaceController, update_poses
+from specprune_ros.sim.osc import PERIOD_S, update_poses
+from specprune_ros.sim.suites import SUITES
+from specprune_ros.sim.tasks import Goal, Thing, done
+from specprune_ros.sim.world import World
 
 CAMERAS = scene.CAMERAS
 COLOURS = scene.COLOURS
-LIFTED_M = 0.06
-#: Joint angles [rad] near the middle of the task, where the null space and the inverse kinematics start.
-POSTURE_RAD = (0.0, 0.06, 0.0, -2.29, 0.0, 2.35, np.pi / 4)
+#: Control rates [Hz] that the simulated arm can be driven at; demonstrations and the bundled policy are of the default.
+CONTROL_RATES_HZ = (5.0, 100.0)
+DEFAULT_RATE_HZ = 1.0 / PERIOD_S
+#: How long [s] everything that an instruction asks for must be true.
+HELD_S = 0.25
 
-CUBE_X_M, CUBE_Y_M, CUBE_APART_M, CUBE_YAW_RAD = (0.40, 0.65), (-0.20, 0.20), 0.10, 0.25
 EE_START_M, EE_START_SPREAD_M = np.array([0.45, 0.0, 0.30]), np.array([0.08, 0.12, 0.05])
 SCATTER_M = np.array([[0.35, -0.25, 0.02], [0.68, 0.25, 0.33]])
 CLEAR_M, CLEAR_HEIGHT_M = 0.075, 0.06
@@ -29,7 +36,7 @@ EE_YAW_RAD, EE_TILT_RAD = 0.4, 0.1
 
 @dataclass(frozen=True)
 class SimState:
-    """What is true after a step. Vectors are float64 in the base frame; ``cubes`` maps colour to position (3,) [m]."""
+    """What is true after a step. Vectors are float64 in the base frame."""
 
     time_s: float
     ee_position_m: np.ndarray  # (3,) of fr3_hand_tcp
@@ -37,107 +44,120 @@ class SimState:
     joint_positions_rad: np.ndarray  # (7,)
     joint_velocities: np.ndarray  # (7,) [rad/s]
     finger_positions_m: np.ndarray  # (2,) each 0 (closed) .. 0.04 (open)
-    cubes: Mapping[str, np.ndarray]
-    target: str  # the colour the instruction names
+    things: Mapping[str, Thing]  # by name: "red cube", "other red cube", "plate"
+    goals: tuple[Goal, ...]  # what the instruction asks for, in order
+    pressed: bool = False  # whether the button was pressed in this episode
+
+    @property
+    def goal(self) -> Goal:
+        """What is to be done now: the first goal that is not reached, or the last."""
+        return next((goal for goal in self.goals if not done(goal, self)), self.goals[-1])
 
 
 class TabletopEnv:
-    """One Franka, two to four coloured cubes, 20 Hz. With ``render=True`` use it from the thread that made it."""
+    """One Franka and things on a table. With ``render=True`` use it from the thread that made it."""
 
     CAMERAS = CAMERAS
-    max_steps = 150
-    success_steps = 5
 
-    def __init__(self, image_size: int = 224, render: bool = True):
-        self.image_size = image_size
-        self._model = scene.compile_scene(image_size)
-        self._data = mujoco.MjData(self._model)
-        self._renderer = mujoco.Renderer(self._model, image_size, image_size) if render else None
-        if self._renderer:
-            for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-                self._renderer.scene.flags[flag] = False
-        self._arm = np.array([self._model.joint(name).qposadr[0] for name in panda.ARM_JOINTS])
-        self._finger = np.array([self._model.joint(name).qposadr[0] for name in panda.FINGER_JOINTS])
-        self._cube_q = [self._model.joint(f"cube{i}").qposadr[0] for i in range(scene.CUBES)]
-        self._cube_geom = [self._model.geom(f"cube{i}").id for i in range(scene.CUBES)]
-        self._light = (
-            self._model.light_diffuse.copy(),
-            self._model.light_dir.copy(),
-            self._model.vis.headlight.ambient.copy(),
-        )
-        self._controller = OperationalSpaceController(self._model, self._data, POSTURE_RAD)
-        self._colours: tuple = ()
-        self._target = ""
-        self._held_steps = 0
+    def __init__(self, image_size: int = 224, render: bool = True, control_rate: float = DEFAULT_RATE_HZ):
+        """control_rate [Hz]: how often ``step`` is called in a second of simulated time.
 
-    def reset(self, seed: int, scattered: bool = False) -> str:
-        """Start the episode of ``seed`` and return its instruction, "pick up the <colour> cube".
-
-        ``scattered`` starts the arm anywhere over the table, also low and beside the cubes: states that an expert never
-        reaches but an imitator does.
+        ConfigError for a rate that is out of range.
         """
-        rng = np.random.default_rng(seed)
-        mujoco.mj_resetData(self._model, self._data)
-        self._place_cubes(rng)
-        self._vary_light(rng)
-        self._place_arm(rng, scattered)
-        mujoco.mj_forward(self._model, self._data)
-        self._controller.reset()
+        low, high = CONTROL_RATES_HZ
+        if not low <= control_rate <= high:  # NaN is not, either
+            raise ConfigError(
+                f"control rate: {control_rate:g} Hz is out of range; "
+                f"the simulator can be driven at {low:g} .. {high:g} Hz"
+            )
+        self.control_rate = control_rate
+        self.period_s = 1.0 / control_rate
+        self.success_steps = max(1, round(HELD_S * control_rate))
+        self.max_steps = round(SUITES["pick"].episode_s * control_rate)
+        self.image_size = image_size
+        self._render = render
+        self._worlds: dict[str, World] = {}
+        self._world = self._world_of("pick")
+        self._goals: tuple[Goal, ...] = ()
         self._held_steps = 0
-        return f"pick up the {self._target} cube"
+
+    def reset(self, seed: int, scattered: bool = False, suite: str = "pick") -> str:
+        """Start the episode of ``seed`` in a suite of SUITES and return its instruction, e.g. "pick up the red cube".
+
+        ``scattered`` starts the arm anywhere over the table, also low and beside the things: states that an expert
+        never reaches but an imitator does. Sets ``max_steps``. ConfigError for a suite that there is not.
+        """
+        if suite not in SUITES:
+            raise ConfigError(f"suite: {suite!r} is not known; use one of {', '.join(SUITES)}")
+        rng = np.random.default_rng(seed)
+        drawn = SUITES[suite].draw(rng)
+        self._world = world = self._world_of(SUITES[suite].scene)
+        world.begin(drawn)
+        world.vary_light(rng)
+        world.place_arm(*_start(rng, drawn.things, scattered))
+        mujoco.mj_forward(world.model, world.data)
+        world.controller.reset()
+        self._goals, self._held_steps = drawn.goals, 0
+        self.max_steps = round(SUITES[suite].episode_s * self.control_rate)
+        return drawn.instruction
 
     def step(self, action) -> SimState:
         """Run one control period with an action (7,) in action units; see osc.py. ValueError for a malformed action."""
-        self._controller.command_action(action)
+        self._world.controller.command_action(action)
         return self._advance()
 
     def step_pose(self, position_m, quaternion_xyzw, gripper_open: bool) -> SimState:
-        """Run one control period towards an absolute TCP pose, at most 0.05 m and 0.5 rad nearer per period."""
-        self._controller.command_pose(position_m, quaternion_xyzw, gripper_open)
+        """Run one control period towards an absolute TCP pose, at a speed of at most 1 m/s and 10 rad/s."""
+        self._world.controller.command_pose(position_m, quaternion_xyzw, gripper_open)
         return self._advance()
 
     def hold(self) -> SimState:
         """Run one control period without a command: the arm and gripper keep their targets."""
-        self._controller.command_hold()
+        self._world.controller.command_hold()
         return self._advance()
 
     def state(self) -> SimState:
         """The present state."""
-        position, quaternion = self._controller.measured()
-        cubes = {c: self._data.qpos[a : a + 3].copy() for c, a in zip(self._colours, self._cube_q, strict=False)}
+        world = self._world
+        position, quaternion = world.controller.measured()
         return SimState(
-            time_s=float(self._data.time),
+            time_s=float(world.data.time),
             ee_position_m=position,
             ee_quaternion_xyzw=quaternion,
-            joint_positions_rad=self._data.qpos[self._arm].copy(),
-            joint_velocities=self._data.qvel[self._arm].copy(),
-            finger_positions_m=self._data.qpos[self._finger].copy(),
-            cubes=MappingProxyType(cubes),
-            target=self._target,
+            joint_positions_rad=world.data.qpos[world.arm].copy(),
+            joint_velocities=world.data.qvel[world.arm].copy(),
+            finger_positions_m=world.data.qpos[world.finger].copy(),
+            things=MappingProxyType(world.things()),
+            goals=self._goals,
+            pressed=world.pressed,
         )
 
     def snapshot(self) -> tuple:
         """Everything that ``restore`` needs to continue this episode from here; opaque."""
+        world = self._world
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        physics = np.empty(mujoco.mj_stateSize(self._model, kind))
-        mujoco.mj_getState(self._model, self._data, physics, kind)
-        return physics, self._controller.snapshot(), self._held_steps
+        physics = np.empty(mujoco.mj_stateSize(world.model, kind))
+        mujoco.mj_getState(world.model, world.data, physics, kind)
+        return physics, world.controller.snapshot(), world.pressed, self._held_steps
 
     def restore(self, snapshot: tuple) -> SimState:
         """Go back to a snapshot of the same episode."""
-        physics, controller, self._held_steps = snapshot
-        mujoco.mj_setState(self._model, self._data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
-        update_poses(self._model, self._data)
-        self._controller.restore(controller)
+        world = self._world
+        physics, controller, world.pressed, self._held_steps = snapshot
+        mujoco.mj_setState(world.model, world.data, physics, mujoco.mjtState.mjSTATE_INTEGRATION)
+        update_poses(world.model, world.data)
+        world.controller.restore(controller)
         return self.state()
 
     def proprio(self) -> np.ndarray:
-        """(8,) float32: TCP x, y, z [m]; rotation vector with x >= 0 [rad]; left finger and minus right finger [m], as in LIBERO.
+        """(8,) float32: TCP x, y, z [m]; rotation vector with x >= 0 [rad]; left finger and minus right finger [m], as
+        in LIBERO.
 
         The rotation vector is continuous around the top-down pose; see ``rotation.to_rotvec_x_positive``.
         """
-        position, quaternion = self._controller.measured()
-        left, right = self._data.qpos[self._finger]
+        world = self._world
+        position, quaternion = world.controller.measured()
+        left, right = world.data.qpos[world.finger]
         return np.concatenate([position, rotation.to_rotvec_x_positive(quaternion), [left, -right]]).astype(np.float32)
 
     def render(self, camera: str) -> np.ndarray:
@@ -147,30 +167,35 @@ class TabletopEnv:
         return renderer.render()
 
     def render_cover(self, camera: str, patch: int = 14) -> np.ndarray:
-        """(patches, 6) uint8: the share (0..255) of each ``patch`` x ``patch`` square, row by row, that each colour's cube covers."""
+        """(patches, things) uint8: the share (0..255) of each ``patch`` x ``patch`` square, row by row, that each thing
+        of ``state().things`` covers."""
         if self.image_size % patch:
             raise ValueError(
-                f"patch {patch} does not divide the image size {self.image_size}; use one of its divisors, e.g. 14 for 224"
+                f"patch {patch} does not divide the image size {self.image_size}; use one of its divisors, "
+                "e.g. 14 for 224"
             )
         renderer = self._renderer_for(camera)
         renderer.enable_segmentation_rendering()
-        geoms = renderer.render()[:, :, 0]
+        seen = renderer.render()[:, :, 0]
         side = self.image_size // patch
-        cover = np.zeros((side * side, len(COLOURS)), np.uint8)
-        for colour, geom in zip(self._colours, self._cube_geom, strict=False):
-            share = (geoms == geom).reshape(side, patch, side, patch).mean(axis=(1, 3))
-            cover[:, COLOURS.index(colour)] = np.rint(255 * share).reshape(-1)
+        shown = self._world.geoms()
+        cover = np.zeros((side * side, len(shown)), np.uint8)
+        for column, geoms in enumerate(shown.values()):
+            share = np.isin(seen, geoms).reshape(side, patch, side, patch).mean(axis=(1, 3))
+            cover[:, column] = np.rint(255 * share).reshape(-1)
         return cover
 
     def success(self) -> bool:
-        """Whether the named cube alone has been LIFTED_M above its rest height for ``success_steps`` steps in a row."""
+        """Whether everything that was asked for has been true for ``success_steps`` steps in a row."""
         return self._held_steps >= self.success_steps
 
     def close(self) -> None:
-        """Free the OpenGL context; call it from the thread that made the environment."""
-        if self._renderer:
-            self._renderer.close()
-            self._renderer = None
+        """Free the OpenGL contexts; call it from the thread that made the environment."""
+        self._render = False
+        for world in self._worlds.values():
+            if world.renderer:
+                world.renderer.close()
+                world.renderer = None
 
     def __enter__(self):
         return self
@@ -178,94 +203,49 @@ class TabletopEnv:
     def __exit__(self, *_):
         self.close()
 
+    def _world_of(self, name: str) -> World:
+        """The world of a scene, compiled when it is first needed."""
+        if name not in self._worlds:
+            self._worlds[name] = World(name, self.image_size, self._render, self.period_s)
+        return self._worlds[name]
+
     def _advance(self) -> SimState:
-        if not self._target:
+        if not self._goals:
             raise RuntimeError("the episode has not started; call reset(seed) before stepping")
-        self._controller.advance()
+        self._world.advance()
         state = self.state()
-        lifted = {colour for colour, position in state.cubes.items() if position[2] > scene.CUBE_HALF_M + LIFTED_M}
-        self._held_steps = self._held_steps + 1 if lifted == {self._target} else 0
+        self._held_steps = self._held_steps + 1 if all(done(goal, state) for goal in self._goals) else 0
         return state
 
     def _renderer_for(self, camera: str):
-        if self._renderer is None:
+        renderer = self._world.renderer
+        if renderer is None:
             raise RuntimeError("this environment does not render; make it with render=True, and not after close()")
         if camera not in CAMERAS:
             raise ValueError(f"camera {camera!r} is not known; use one of {', '.join(CAMERAS)}")
-        self._renderer.update_scene(self._data, camera)
-        return self._renderer
-
-    def _place_cubes(self, rng) -> None:
-        count = int(rng.integers(2, scene.CUBES + 1))
-        self._colours = tuple(COLOURS[i] for i in rng.permutation(len(COLOURS))[:count])
-        self._target = self._colours[0]
-        yaws = rng.uniform(-CUBE_YAW_RAD, CUBE_YAW_RAD, count)
-        for i, (x, y) in enumerate(_spread_points(rng, count)):
-            address = self._cube_q[i]
-            self._data.qpos[address : address + 7] = (
-                x,
-                y,
-                scene.CUBE_HALF_M,
-                np.cos(yaws[i] / 2),
-                0,
-                0,
-                np.sin(yaws[i] / 2),
-            )
-        for i, geom in enumerate(self._cube_geom):  # a cube not in use stays behind the robot, unseen
-            self._model.geom_rgba[geom] = scene.RGBA[self._colours[i]] if i < count else (0, 0, 0, 0)
-
-    def _vary_light(self, rng) -> None:
-        diffuse, direction, ambient = self._light
-        self._model.light_diffuse[:] = diffuse * rng.uniform(0.8, 1.2)
-        self._model.light_dir[:] = direction + rng.uniform(-0.15, 0.15, 3) * (1, 1, 0)
-        self._model.vis.headlight.ambient[:] = ambient * rng.uniform(0.85, 1.15)
-
-    def _place_arm(self, rng, scattered: bool) -> None:
-        position = EE_START_M + rng.uniform(-1, 1, 3) * EE_START_SPREAD_M
-        if scattered:
-            position = self._scattered_start(rng)
-        yaw = rotation.from_rotvec((0, 0, rng.uniform(-EE_YAW_RAD, EE_YAW_RAD)))
-        tilt = rotation.from_rotvec((*rng.uniform(-EE_TILT_RAD, EE_TILT_RAD, 2), 0))
-        self._data.qpos[self._arm] = POSTURE_RAD
-        self._data.qpos[self._finger] = panda.FINGER_OPEN_M
-        self._solve_pose(position, rotation.multiply(tilt, rotation.multiply(yaw, rotation.TOP_DOWN_XYZW)))
-
-    def _scattered_start(self, rng) -> np.ndarray:
-        """TCP position (3,) anywhere in SCATTER_M, mostly low, with room for the hand between it and every cube."""
-        cubes = np.array([self._data.qpos[a : a + 2] for _, a in zip(self._colours, self._cube_q, strict=False)])
-        while True:
-            low, high = SCATTER_M
-            position = low + (high - low) * rng.random(3) ** (1, 1, 2)
-            gap = np.linalg.norm(cubes - position[:2], axis=1).min()
-            if position[2] > CLEAR_HEIGHT_M or gap > CLEAR_M:
-                return position
-
-    def _solve_pose(self, position, quaternion) -> None:
-        """Put the arm at a TCP pose by damped least squares, from where its joints are."""
-        jacobian = np.zeros((6, self._model.nv))
-        site = self._model.site(panda.TCP).id
-        dofs = self._arm  # the arm comes first: qpos and dof addresses agree
-        for _ in range(100):
-            update_poses(self._model, self._data)
-            at, facing = self._controller.measured()
-            error = np.concatenate([position - at, rotation.difference(quaternion, facing)])
-            if np.abs(error).max() < 1e-6:
-                return
-            mujoco.mj_jacSite(self._model, self._data, jacobian[:3], jacobian[3:], site)
-            arm = jacobian[:, dofs]
-            self._data.qpos[dofs] += arm.T @ np.linalg.solve(arm @ arm.T + 1e-5 * np.eye(6), error)
-        raise RuntimeError(
-            f"no joint angles reach {np.round(position, 3).tolist()}; the error left is {error.round(5).tolist()}"
-        )
+        renderer.update_scene(self._world.data, camera)
+        return renderer
 
 
-def _spread_points(rng, count: int) -> np.ndarray:
-    """(count, 2) table points [m] at least CUBE_APART_M from each other, by rejection of whole sets."""
+def _start(rng, things: Mapping[str, Thing], scattered: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The TCP pose that an episode begins with: position (3,) [m], quaternion (4,) xyzw."""
+    position = EE_START_M + rng.uniform(-1, 1, 3) * EE_START_SPREAD_M
+    if scattered:
+        position = _scattered_start(rng, things)
+    yaw = rotation.from_rotvec((0, 0, rng.uniform(-EE_YAW_RAD, EE_YAW_RAD)))
+    tilt = rotation.from_rotvec((*rng.uniform(-EE_TILT_RAD, EE_TILT_RAD, 2), 0))
+    return position, rotation.multiply(tilt, rotation.multiply(yaw, rotation.TOP_DOWN_XYZW))
+
+
+def _scattered_start(rng, things: Mapping[str, Thing]) -> np.ndarray:
+    """TCP position (3,) anywhere in SCATTER_M, mostly low, with room for the hand between it and everything."""
+    places = np.array([thing.position_m[:2] for thing in things.values()])
     while True:
-        points = np.column_stack([rng.uniform(*CUBE_X_M, count), rng.uniform(*CUBE_Y_M, count)])
-        gaps = np.linalg.norm(points[:, None] - points[None], axis=-1) + np.eye(count)
-        if gaps.min() >= CUBE_APART_M:
-            return points
+        low, high = SCATTER_M
+        position = low + (high - low) * rng.random(3) ** (1, 1, 2)
+        gap = np.linalg.norm(places - position[:2], axis=1).min()
+        if position[2] > CLEAR_HEIGHT_M or gap > CLEAR_M:
+            return position
 
 
-__all__ = ["CAMERAS", "COLOURS", "PERIOD_S", "SimState", "TabletopEnv"]
+__all__ = ["CAMERAS", "COLOURS", "PERIOD_S", "Goal", "SimState", "TabletopEnv", "Thing"]

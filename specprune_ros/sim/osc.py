@@ -1,13 +1,18 @@
 """Operational-space control of the arm: a target pose in the base frame, tracked by joint torques at the physics rate.
 
-One control period (0.05 s, 20 Hz) is ``PERIOD_S / timestep`` times ``mj_step1 -> torque -> mj_step2``. With the 6 x 7 Jacobian J,
-the mass matrix M, Lambda = (J M^-1 J^T)^-1 and the bias h (Coriolis and gravity), the torque is
+One control period is a whole number of physics steps, each ``mj_step1 -> torque -> mj_step2``. With the 6 x 7 Jacobian
+J, the mass matrix M, Lambda = (J M^-1 J^T)^-1 and the bias h (Coriolis and gravity), the torque is
 
     tau = J^T Lambda (w^2 e + 2 w (v_target - J qd)) + h + (I - J^T Lambda J M^-1) (k (q_posture - q) - d qd)
 
-critically damped with w = STIFFNESS_RADPS, clipped to the joints' limits. Within a period the target moves on a straight line to
-its new place, so that the measured motion per step closely follows the commanded one.
+critically damped with w = STIFFNESS_RADPS, clipped to the joints' limits. Within a period the target moves on a
+straight line to its new place, so that the measured motion per step closely follows the commanded one.
+
+Actions are displacements per control period, whatever its length: at 50 Hz an action of 1 moves 0.05 m in 0.02 s, at 20
+Hz in 0.05 s.
 """
+
+import math
 
 import numpy as np
 
@@ -16,11 +21,15 @@ from specprune_ros.sim import panda
 from specprune_ros.sim.gl import mujoco
 from specprune_ros.types import Displacement
 
+#: The control period when none is given: 20 Hz, the rate of the demonstrations.
 PERIOD_S = 0.05
 #: What an action of +-1 means per control period, as in LIBERO.
 ACTION_SCALE = np.array([0.05, 0.05, 0.05, 0.5, 0.5, 0.5])
-#: The target never runs further than this from the measured pose: a blocked arm pushes with bounded force and recovers at once.
+#: The target never runs further than this from the measured pose: a blocked arm pushes with bounded force and recovers
+#: at once.
 LEASH_M, LEASH_RAD = 0.08, 0.5
+#: Speeds [m/s], [rad/s] at which an absolute target is approached: a full action per period at 20 Hz, at every rate.
+POSE_SPEED_MPS, POSE_SPEED_RADPS = 1.0, 10.0
 #: TCP positions the target may take, base frame [m]. At the lowest the finger tips are 3 mm above the table.
 WORKSPACE_M = np.array([[0.28, -0.35, 0.0125], [0.72, 0.35, 0.55]])
 FINGER_SPEED_MPS = 0.1
@@ -29,9 +38,14 @@ POSTURE_STIFFNESS, POSTURE_DAMPING = 10.0, 6.0  # [1/s^2], [1/s]; times the mass
 
 
 class OperationalSpaceController:
-    """Drives the arm and gripper of one ``MjData``. Poses: TCP in the base frame, position (3,) [m], quaternion (4,) xyzw."""
+    """Drives the arm and gripper of one ``MjData``. Poses: TCP in the base frame, position (3,) [m], quaternion (4,)
+    xyzw.
 
-    def __init__(self, model, data, posture_rad):
+    The physics step of ``model`` is shortened, where it must be, so that a whole number of them is one control period.
+    """
+
+    def __init__(self, model, data, posture_rad, period_s: float = PERIOD_S):
+        """posture_rad (7,): where the null space pulls the joints [rad]."""
         self._model, self._data = model, data
         self._posture = np.array(posture_rad, dtype=float)
         self._site = model.site(panda.TCP).id
@@ -41,7 +55,9 @@ class OperationalSpaceController:
         self._limits = model.actuator_ctrlrange[self._arm]
         self._jacobian = np.zeros((6, model.nv))
         self._minv_jt = np.zeros((6, model.nv))
-        self._substeps = round(PERIOD_S / model.opt.timestep)
+        self.period_s = period_s
+        self._substeps = math.ceil(period_s / model.opt.timestep - 1e-9)
+        model.opt.timestep = period_s / self._substeps
         self.reset()
 
     def reset(self) -> None:
@@ -67,7 +83,8 @@ class OperationalSpaceController:
         return self._data.site_xpos[self._site].copy(), wxyz[[1, 2, 3, 0]]
 
     def command_action(self, action) -> None:
-        """Move the target by an action (7,): translation, rotation vector (base frame, +-1 = ACTION_SCALE), gripper 1 open, 0 close."""
+        """Move the target by an action (7,): translation, rotation vector (base frame, +-1 = ACTION_SCALE), gripper 1
+        open, 0 close."""
         action = checked("action", action, 7, "give [dx, dy, dz, rx, ry, rz, gripper] in action units, |motion| <= 1")
         motion = np.clip(action[:6], -1.0, 1.0) * ACTION_SCALE
         position, quaternion = self._target
@@ -76,7 +93,7 @@ class OperationalSpaceController:
         self._gripper_open = bool(action[6] > 0.5)
 
     def command_pose(self, position_m, quaternion_xyzw, gripper_open: bool) -> None:
-        """Move the target towards an absolute pose, by at most one full action (0.05 m, 0.5 rad) per period."""
+        """Move the target towards an absolute pose, at no more than POSE_SPEED_MPS and POSE_SPEED_RADPS."""
         position_m = checked("position", position_m, 3, "give x, y, z in metres in the base frame")
         quaternion = checked("quaternion", quaternion_xyzw, 4, "give x, y, z, w of a unit quaternion")
         norm = np.linalg.norm(quaternion)
@@ -85,8 +102,8 @@ class OperationalSpaceController:
                 f"quaternion {quaternion.tolist()} has length {norm:.4f}; give a unit quaternion (x, y, z, w)"
             )
         position, current = self._target
-        step = rotation.limited(position_m - position, ACTION_SCALE[0])
-        turn = rotation.limited(rotation.difference(quaternion / norm, current), ACTION_SCALE[3])
+        step = rotation.limited(position_m - position, POSE_SPEED_MPS * self.period_s)
+        turn = rotation.limited(rotation.difference(quaternion / norm, current), POSE_SPEED_RADPS * self.period_s)
         self._set_goal(position + step, rotation.multiply(rotation.from_rotvec(turn), current))
         self._gripper_open = bool(gripper_open)
 
@@ -100,7 +117,7 @@ class OperationalSpaceController:
         goal_position, goal_quaternion = self._goal
         linear = goal_position - start_position
         angular = rotation.difference(goal_quaternion, start_quaternion)
-        velocity = np.concatenate([linear, angular]) / PERIOD_S
+        velocity = np.concatenate([linear, angular]) / self.period_s
         for i in range(1, self._substeps + 1):
             part = i / self._substeps
             self._target = (
@@ -138,12 +155,13 @@ class OperationalSpaceController:
     def _next_finger_target(self) -> float:
         goal = panda.FINGER_OPEN_M if self._gripper_open else 0.0
         step = FINGER_SPEED_MPS * self._model.opt.timestep
-        self._finger_target += float(np.clip(goal - self._finger_target, -step, step))
+        self._finger_target += max(-step, min(step, goal - self._finger_target))
         return self._finger_target
 
 
 def update_poses(model, data) -> None:
-    """Bring the poses of bodies, sites, cameras and lights up to date with the joints, which a step leaves one substep behind."""
+    """Bring the poses of bodies, sites, cameras and lights up to date with the joints, which a step leaves one substep
+    behind."""
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     mujoco.mj_camlight(model, data)

@@ -1,9 +1,10 @@
 """One table of the Franka arm and hand, from which both the MJCF bodies and the URDF are written.
 
 Numbers: Franka Robotics' published ``franka_description`` (robots/fer/kinematics.yaml, which the FR3 shares;
-robots/fr3/inertials.yaml; robots/fr3/joint_limits.yaml; end_effectors/franka_hand). The shapes are our own primitives, so
-neither file needs meshes. Frames follow franka_ros2: ``fr3_link0`` (base), ``fr3_hand``, and ``fr3_hand_tcp`` between the finger
-tips, 0.1034 m below the hand frame. Lengths in m, masses in kg, inertias in kg m^2 about the centre of mass, angles in rad.
+robots/fr3/inertials.yaml; robots/fr3/joint_limits.yaml; end_effectors/franka_hand). The shapes are our own primitives,
+so neither file needs meshes. Frames follow franka_ros2: ``fr3_link0`` (base), ``fr3_hand``, and ``fr3_hand_tcp``
+between the finger tips, 0.1034 m below the hand frame. Lengths in m, masses in kg, inertias in kg m^2 about the centre
+of mass, angles in rad.
 """
 
 import math
@@ -23,7 +24,8 @@ DARK = (0.16, 0.17, 0.19, 1.0)
 
 @dataclass(frozen=True)
 class Shape:
-    """A primitive in its link's frame: ``box`` (centre a, half sizes b), ``cylinder`` or ``capsule`` (from a to b, radius r)."""
+    """A primitive in its link's frame: ``box`` (centre a, half sizes b), ``cylinder`` or ``capsule`` (from a to b,
+    radius r)."""
 
     kind: str
     a: tuple
@@ -283,14 +285,16 @@ def _urdf_link(link: Link) -> str:
         )
     for shape in link.shapes:
         for origin, geometry in _urdf_geometry(shape):
-            material = f'<material name="rgba_{"_".join(f"{v:g}" for v in shape.rgba[:3])}"><color rgba="{text(shape.rgba)}"/></material>'
+            name = "_".join(f"{v:g}" for v in shape.rgba[:3])
+            material = f'<material name="rgba_{name}"><color rgba="{text(shape.rgba)}"/></material>'
             parts.append(f"<visual>{origin}<geometry>{geometry}</geometry>{material}</visual>")
             parts.append(f"<collision>{origin}<geometry>{geometry}</geometry></collision>")
     return f'<link name="{link.name}">{"".join(parts)}</link>\n'
 
 
 def _urdf_joint(link: Link) -> str:
-    frame = f'<parent link="{link.parent}"/><child link="{link.name}"/><origin xyz="{text(link.xyz)}" rpy="{text(link.rpy)}"/>'
+    origin = f'<origin xyz="{text(link.xyz)}" rpy="{text(link.rpy)}"/>'
+    frame = f'<parent link="{link.parent}"/><child link="{link.name}"/>{origin}'
     j = link.joint
     if j is None:
         name = "fr3_joint8" if link.name == "fr3_link8" else f"{link.name}_joint"

@@ -18,6 +18,7 @@ from specprune_ros.config import Topics
 from specprune_ros.msg import Action
 from specprune_ros.observe.kinematics import ForwardKinematics
 from specprune_ros.ros import convert, qos
+from specprune_ros.sim.env import TabletopEnv
 from specprune_ros.srv import ResetSim
 from specprune_ros.types import Displacement
 
@@ -28,18 +29,21 @@ MODULE_SEED = 3
 class World:
     """A running simulator and the newest of everything it says."""
 
-    def __init__(self, graph, kind=Action, topic="/policy_node/action", **parameters):
-        self.graph = graph
+    def __init__(self, graph, kind=Action, topic="/policy_node/action", namespace="", **parameters):
+        """namespace: of the simulator and, where there is one, of all its topics."""
+        self.graph, self.namespace = graph, namespace
+        self.own_time = parameters.get("publish_clock", False)
         topics = Topics()
-        self.images = [graph.listen(Image, topic, qos.SENSOR_IN) for topic in topics.images]
-        self.poses = graph.listen(PoseStamped, topics.ee_pose, qos.SENSOR_IN)
-        self.joints = graph.listen(JointState, topics.joint_states, qos.SENSOR_IN)
-        self.description = graph.listen(String, topics.robot_description, qos.LATCHED)
-        self.instructions = graph.listen(String, "/sim_node/instruction")
-        self.tasks = graph.listen(String, "/sim_node/task", qos.LATCHED)
-        self.command = graph.node.create_publisher(kind, topic, qos.EVENTS)
-        self.gripper = graph.node.create_publisher(Float64, "/policy_node/gripper", qos.LATCHED)
-        self.process = graph.start(*SIM, seed=MODULE_SEED, **parameters)
+        self.images = [graph.listen(Image, namespace + topic, qos.SENSOR_IN) for topic in topics.images]
+        self.poses = graph.listen(PoseStamped, namespace + topics.ee_pose, qos.SENSOR_IN)
+        self.joints = graph.listen(JointState, namespace + topics.joint_states, qos.SENSOR_IN)
+        self.description = graph.listen(String, namespace + topics.robot_description, qos.LATCHED)
+        self.instructions = graph.listen(String, f"{namespace}/sim_node/instruction")
+        self.tasks = graph.listen(String, f"{namespace}/sim_node/task", qos.LATCHED)
+        self.command = graph.node.create_publisher(kind, namespace + topic, qos.EVENTS)
+        self.gripper = graph.node.create_publisher(Float64, f"{namespace}/policy_node/gripper", qos.LATCHED)
+        named = ("--ros-args", "-r", f"__ns:={namespace}") if namespace else ()
+        self.process = graph.start(*SIM, *named, **{"seed": MODULE_SEED, **parameters})
         graph.until(lambda: self.poses and self.command.get_subscription_count(), what="the simulator")
 
     def position(self):
@@ -58,7 +62,11 @@ class World:
             self.position()
 
     def header(self, frame="fr3_link0", age_s=0.0):
-        return convert.header(self.graph.node.get_clock().now().nanoseconds - round(age_s * 1e9), frame)
+        """As if said `age_s` ago, by the simulator's clock."""
+        now_ns = self.graph.node.get_clock().now().nanoseconds
+        if self.own_time:
+            now_ns = convert.stamp_ns(self.poses[-1].header, "")
+        return convert.header(now_ns - round(age_s * 1e9), frame)
 
     def refuses(self, message, reason):
         """Publishes it twice: nothing moves, and the log says why."""
@@ -74,10 +82,11 @@ class World:
             lambda: abs(self.joints[-1].position[-1] - position_m) < 2e-3, what=f"fingers at {position_m} m"
         )
 
-    def reset(self, seed):
+    def reset(self, seed, suite=""):
         """The answer to a reset; returns when the new episode shows."""
         self.instructions.clear()
-        answer = self.graph.call(ResetSim, "/sim_node/reset", ResetSim.Request(seed=seed))
+        request = ResetSim.Request(seed=seed, suite=suite)
+        answer = self.graph.call(ResetSim, f"{self.namespace}/sim_node/reset", request)
         if answer.success:
             begun = ["", answer.instruction]
             self.graph.until(lambda: [text.data for text in self.instructions][-2:] == begun, what="the new task")
@@ -93,7 +102,8 @@ def world(tmp_path_factory):
 def test_it_publishes_what_a_franka_driver_publishes(world):
     counts = [len(stream) for stream in (*world.images, world.poses, world.joints)]
     world.graph.spin(2.0)
-    grown = [len(stream) - before for stream, before in zip((*world.images, world.poses, world.joints), counts)]
+    streams = (*world.images, world.poses, world.joints)
+    grown = [len(stream) - before for stream, before in zip(streams, counts, strict=True)]
     # Never faster than 20 Hz; slower where the machine is busy, but all together.
     assert min(grown) >= 5 and max(grown) <= 44 and max(grown) - min(grown) <= 4, grown
     frames = [stream[-1].header.frame_id for stream in world.images]
@@ -170,6 +180,17 @@ def test_a_reset_is_a_gap_in_the_streams(world):
     assert convert.stamp_ns(world.poses[-1].header, "") - before > 0.2e9
 
 
+def test_a_reset_may_name_a_suite_and_without_one_keeps_the_parameters(world):
+    for suite in ("long", ""):
+        answer = world.reset(7, suite)
+        with TabletopEnv(render=False) as env:
+            assert answer.success and answer.instruction == env.reset(7, suite=suite or "pick")
+            np.testing.assert_allclose(world.position(), env.state().ee_position_m, atol=1e-3)
+    refused = world.reset(7, "libero")
+    assert not refused.success
+    assert refused.message == "suite 'libero' is not known; give one of pick, object, spatial, goal, long"
+
+
 def test_a_seed_that_is_none_is_refused(world):
     answer = world.reset(-1)
     assert not answer.success and "seed -1 is negative" in answer.message
@@ -178,7 +199,8 @@ def test_a_seed_that_is_none_is_refused(world):
 @pytest.fixture(scope="module")
 def twisted(tmp_path_factory):
     with Graph(tmp_path_factory.mktemp("ros")) as graph:
-        yield World(graph, TwistStamped, "/servo_node/delta_twist_cmds", command_interface="servo_twist")
+        slow = {"publish_clock": True, "realtime_factor": 0.4}  # a twist must not grow old on a busy machine
+        yield World(graph, TwistStamped, "/servo_node/delta_twist_cmds", command_interface="servo_twist", **slow)
 
 
 def twist(header, x=0.0):
@@ -191,7 +213,7 @@ def test_a_twist_moves_the_arm_for_a_tenth_of_a_second(twisted):
     for _ in range(8):
         twisted.command.publish(twist(twisted.header(), x=0.2))
         twisted.position()
-    twisted.graph.spin(0.4)
+    twisted.graph.spin(1.0)
     after = twisted.position()
     assert 0.04 < (after - before)[0] < 0.12 and np.abs((after - before)[1:]).max() < 0.005, "8 periods at 0.01 m each"
     twisted.graph.spin(0.3)
@@ -302,11 +324,79 @@ def test_it_can_give_the_time_and_ends_with_a_clean_exit_code(tmp_path):
         assert process.wait() == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [7.0, 50.0])
+def test_it_steps_at_the_rate_it_is_told(tmp_path, rate):
+    """In its own time, so that a busy machine does not matter; an action is one period's displacement."""
+    with Graph(tmp_path) as graph:
+        clock = graph.listen(Clock, "/clock", qos.EVENTS)
+        world = World(graph, control_rate=rate, publish_clock=True, realtime_factor=0.5)
+        graph.until(lambda: len(world.poses) > 8 and len(clock) > 8, what="poses")
+        stamps = np.array([convert.stamp_ns(pose.header, "") for pose in world.poses])
+        period_ns = round(1e9 / rate)
+        assert not ((stamps - stamps[0]) % period_ns).any() and np.diff(stamps).min() == period_ns
+        world.reset(MODULE_SEED)
+        before = world.position()
+        world.act(x=0.3, count=4, period=1.0 / rate)
+        graph.spin(1.0)
+        np.testing.assert_allclose(world.position() - before, [4 * 0.015, 0, 0], atol=0.006)
+        world.act(x=0.3, period=0.05)
+        refusal = f"is for 0.05 s, expected {1.0 / rate} s; check control.rate"
+        graph.until(lambda: refusal in world.process.text(), what="a refusal")
+
+
+@pytest.mark.slow
+def test_two_simulators_share_a_domain_and_nothing_else(tmp_path):
+    """By one parameter and two namespaces: each has its own episode, and an action moves one arm only."""
+    with Graph(tmp_path) as graph:
+        left = World(graph, namespace="/left", relative_topics=True, seed=4)
+        right = World(graph, namespace="/right", relative_topics=True, seed=5)
+        for world in (left, right):
+            graph.until(lambda: world.images[0] and world.images[1] and world.joints and world.description)  # noqa: B023
+        starts = left.position(), right.position()
+        assert np.abs(starts[0] - starts[1]).max() > 0.01
+        left.act(x=0.5, count=4)
+        graph.spin(0.5)
+        assert (left.position() - starts[0])[0] > 0.08
+        np.testing.assert_allclose(right.position(), starts[1], atol=1e-3)
+        answers = left.reset(7), right.reset(7)
+        assert answers[0].instruction == answers[1].instruction
+        np.testing.assert_allclose(left.position(), right.position(), atol=1e-6)
+        mine = {"/rosout", "/parameter_events"}
+        names = {name for name, _ in graph.node.get_topic_names_and_types()} - mine
+        outside = {name for name in names if not name.startswith(("/left/", "/right/"))}
+        assert not outside, outside
+
+
+def test_names_given_one_by_one_win_over_relative_topics(tmp_path):
+    with Graph(tmp_path) as graph:
+        joints = graph.listen(JointState, "/robot_b/joints", qos.SENSOR_IN)
+        images = [graph.listen(Image, f"/b/{side}", qos.SENSOR_IN) for side in ("far", "near")]
+        poses = graph.listen(PoseStamped, "/b/franka_robot_state_broadcaster/current_pose", qos.SENSOR_IN)
+        words = graph.listen(String, "/b/say", qos.LATCHED)
+        graph.start(
+            *(*SIM, "--ros-args", "-r", "__ns:=/b"),
+            relative_topics=True,
+            joint_states_topic="/robot_b/joints",
+            image_topics="[/b/far, near]",
+            suite="object",
+            seed=6,
+            instruction_topic="say",
+        )
+        graph.until(lambda: joints and poses and words and all(images), what="every stream under its own name")
+        with TabletopEnv(render=False) as env:
+            task = env.reset(6, suite="object")
+        graph.until(lambda: words[-1].data == task, what="a task of the suite that was asked for")
+
+
 def test_parameters_that_cannot_be_used_end_the_start(tmp_path):
     with Graph(tmp_path) as graph:
         unknown = graph.start(*SIM, sed=3)
         speed = graph.start(*SIM, realtime_factor=2.0)
-        assert unknown.wait() == 1 and speed.wait() == 1
-        assert "unknown parameter 'sed'; sim_node has seed, max_steps" in unknown.text()
+        rate, cameras = graph.start(*SIM, control_rate=150.0), graph.start(*SIM, image_topics="[/only/one]")
+        assert {unknown.wait(), speed.wait(), rate.wait(), cameras.wait()} == {1}
+        assert "unknown parameter 'sed'; sim_node has seed, suite, control_rate, max_steps" in unknown.text()
+        assert "control_rate: 150.0 is out of range; give a number in [5.0, 100.0]" in rate.text()
+        assert "image_topics: 1 names for 2 cameras; give one each for third_person, wrist" in cameras.text()
         assert "the system's time cannot be sped up; set publish_clock" in speed.text()
         assert "Traceback" not in unknown.text() + speed.text()

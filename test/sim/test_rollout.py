@@ -39,13 +39,14 @@ class StubEnv:
 
     CAMERAS = ("third_person", "wrist")
     max_steps = 30
+    control_rate = 20.0
 
     def __init__(self, success_at=None):
         self.success_at = success_at
 
-    def reset(self, seed):
+    def reset(self, seed, suite="pick"):
         self.done = []
-        return f"pick up cube {seed}"
+        return f"{suite} up cube {seed}"
 
     def step(self, action):
         self.done.append(np.array(action))
@@ -64,8 +65,8 @@ class StubEnv:
             joint_positions_rad=np.zeros(7),
             joint_velocities=np.zeros(7),
             finger_positions_m=np.full(2, 0.04),
-            cubes={},
-            target="red",
+            things={},
+            goals=(),
         )
 
     def proprio(self):
@@ -152,10 +153,51 @@ def tabletop():
 def test_the_real_tabletop_is_solved_through_chunks_by_a_policy_that_knows_the_state(tabletop):
     policy = StubPolicy(act=lambda request: np.tile(expert_action(tabletop.state()), (CHUNK_STEPS, 1)))
     config = PLAIN.updated({"control.execute_steps": 2, "control.lead_steps": 1})
-    episode = run_episode(tabletop, policy, config, seed=0)
-    assert episode.success
-    assert episode.instruction.startswith("pick up the ")
+    for suite in ("long", "pick"):
+        episode = run_episode(tabletop, policy, config, seed=0, suite=suite)
+        assert episode.success
+        assert (" and " in episode.instruction) == (suite == "long")
     assert policy.requests[2].observation.motion is not None
+
+
+@pytest.mark.parametrize("rate", [50.0, 19.0])
+def test_a_simulator_at_another_rate_than_the_loop_is_refused(tabletop, rate):
+    """Every speed would be wrong, silently."""
+    text = f"control.rate: {rate:g} Hz, but the simulator steps at 20 Hz; make it with control_rate=config.control.rate"
+    with pytest.raises(ConfigError, match=text):
+        run_episode(tabletop, StubPolicy(), PLAIN.updated({"control.rate": rate}), seed=0)
+
+
+@pytest.mark.parametrize("rate", [10.0, 50.0])
+def test_evaluation_and_recording_simulate_at_the_rate_of_the_loop(monkeypatch, rate):
+    """What the loop measures is the speed that was commanded, in action units per period and so in m/s."""
+    monkeypatch.setattr("specprune_ros.infer.load.load_policy", lambda config: StubPolicy(act=slowly))
+    player = evaluate.Player.load(PLAIN.updated({"control.rate": rate}), ["dense"], latency_steps=0)
+    env, loop_motions = player.env, player.policy.requests
+    assert env.control_rate == rate
+    monkeypatch.setattr(env, "max_steps", 24)
+    _, episode = player.play(("dense", 0))
+    assert episode.steps == 24 and env.state().time_s == pytest.approx(24 / rate)
+    measured = [request.observation.motion.linear for request in loop_motions if request.observation.motion]
+    assert measured[-1] == pytest.approx(SLOW, rel=0.05)
+    env.close()
+    requests = record(PLAIN.updated({"control.rate": rate}), StubPolicy(), count=4, seed0=0)
+    fastest = max(request.observation.motion.linear for request in requests if request.observation.motion)
+    assert fastest == pytest.approx(min(1.0, 0.6 * 20.0 / rate), rel=0.2), "0.6 m/s from afar, or a full action"
+
+
+SLOW = 0.1
+
+
+def slowly(request):
+    """Sideways, by SLOW action units each period."""
+    return np.tile([0.0, SLOW, 0.0, 0.0, 0.0, 0.0, 1.0], (CHUNK_STEPS, 1))
+
+
+def test_a_rate_beyond_the_simulators_is_one_line_and_no_traceback(monkeypatch, capsys):
+    monkeypatch.setattr("specprune_ros.infer.load.load_policy", lambda config: StubPolicy())
+    assert cli.main(["evaluate", "--episodes", "1", "--modes", "dense", "--set", "control.rate=200"]) == 2
+    assert "control rate: 200 Hz is out of range; the simulator can be driven at 5 .. 100 Hz" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +207,8 @@ def tiny_policy(tmp_path_factory):
 
 
 def test_the_real_policy_fits_into_rollout_and_benchmark(monkeypatch, tabletop, tiny_policy):
-    monkeypatch.setattr(TabletopEnv, "max_steps", 16)
+    monkeypatch.setattr(tabletop, "max_steps", 16)
+    monkeypatch.setattr("specprune_ros.sim.env.EPISODE_S", 0.8)
     monkeypatch.setattr(bench, "GEMM_SECONDS", 0.0)
     episode = run_episode(tabletop, tiny_policy, Config().updated(SIMULATION), seed=0)
     assert episode.modes.pop("dense") >= 1, "the first pass has no history"

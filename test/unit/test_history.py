@@ -112,4 +112,3 @@ def test_shrinking_forgets_and_growing_keeps():
     assert len(history) == 4
     history.resize(10)
     assert len(history) == 4
-

@@ -47,7 +47,11 @@ WALL = {
     ),
 }
 # Programs that look at a running graph from outside: they are no part of what runs on a robot.
-ROS_CLIENTS = {"demo.client", "bench.jitter_client", *(f"bench.faults.{name}" for name in ("robot", "cases", "scene", "node"))}
+ROS_CLIENTS = {
+    "demo.client",
+    "bench.jitter_client",
+    *(f"bench.faults.{name}" for name in ("robot", "cases", "scene", "node")),
+}
 # Imports that are allowed inside a function, where they cost nothing to those who do not call it.
 LAZY = {
     "observe.kinematics": {"mujoco"},

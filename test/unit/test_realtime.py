@@ -97,7 +97,9 @@ def test_by_default_nothing_is_asked_for_that_takes_a_privilege(libc):
         assert slice_ns == 100_000
 
 
-@pytest.mark.parametrize(("release", "machine"), [("6.11.0", "x86_64"), ("5.15.0-91-generic", "x86_64"), ("6.12.0", "riscv64")])
+@pytest.mark.parametrize(
+    ("release", "machine"), [("6.11.0", "x86_64"), ("5.15.0-91-generic", "x86_64"), ("6.12.0", "riscv64")]
+)
 def test_on_other_kernels_and_machines_time_slices_are_left_alone(libc, monkeypatch, release, machine):
     monkeypatch.setattr(realtime.platform, "release", lambda: release)
     monkeypatch.setattr(realtime.platform, "machine", lambda: machine)

@@ -1,0 +1,23 @@
+"""Other words for the same task, for a share of the training episodes: a policy that has heard one sentence only fails
+at the next. What an episode is told depends on its seed alone."""
+
+SAME = (
+    # (as the simulator says it, other ways)
+    ("pick up the", ("lift the", "grab the", "take the")),
+    ("put the", ("place the", "move the")),
+    ("push the", ("move the",)),  # before the next line, whose words it would change
+    ("press the button", ("push the button",)),
+    (" and ", (" then ",)),
+)
+REWORDED_EVERY = 6
+
+
+def said(instruction: str, seed: int) -> str:
+    """The instruction of a training episode: as it is, or, for every REWORDED_EVERY-th seed, in other words."""
+    if seed % REWORDED_EVERY:
+        return instruction
+    turn = seed // REWORDED_EVERY
+    for usual, others in SAME:
+        if usual in instruction:
+            instruction = instruction.replace(usual, others[turn % len(others)])
+    return instruction
