@@ -1,8 +1,8 @@
 """`specprune bench --control`: how steady the policy node's control periods are while the simulator and inference share
 the machine, and while two programs besides keep two cores busy.
 
-All of them run as processes, as on a robot; what is measured is the node's own clock at the start of every control period.
-"""
+All of them run as processes, as on a robot; what is measured is the node's own clock at the start of every control
+period."""
 
 from __future__ import annotations
 

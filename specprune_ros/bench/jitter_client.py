@@ -1,4 +1,5 @@
-"""Waits beside a running policy node and reads what it measured of itself: `python -m specprune_ros.bench.jitter_client`."""
+"""Waits beside a running policy node and reads what it measured of itself: `python -m
+specprune_ros.bench.jitter_client`."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measured(status: NodeStatus) -> dict[str, float]:
-    """What the node said last: deviations of the control periods [ms] since it was activated, and what it did meanwhile."""
+    """What the node said last: deviations of the control periods [ms] since it was activated, and what it did
+    meanwhile."""
     control = status.control
     return {
         **{name: round(getattr(control, name), 4) for name in ("p50", "p99", "max")},

@@ -1,9 +1,9 @@
-"""`specprune bench --worker`: what it costs that the model runs in a process of its own and not in a thread of the node.
+"""`specprune bench --worker`: what it costs that the model runs in a process of its own and not in a thread of the
+node.
 
 Both ways are asked the same, in turn, in one run: a policy that only copies its frames, as every policy does first, and
-so shows the way there and back alone; and the bundled one. The time is that from handing over a request until its result
-is there, with somebody waiting for it.
-"""
+so shows the way there and back alone; and the bundled one. The time is that from handing over a request until its
+result is there, with somebody waiting for it."""
 
 from __future__ import annotations
 

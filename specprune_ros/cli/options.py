@@ -42,7 +42,8 @@ def build_config(args: argparse.Namespace) -> Config:
 
 
 def load_params(path: str) -> dict[str, object]:
-    """Dotted names from a ROS 2 parameter file, of the policy node in any namespace; those of other nodes are not ours."""
+    """Dotted names from a ROS 2 parameter file, of the policy node in any namespace; those of other nodes are not
+    ours."""
     sections = parameter_files.read(path)
     ours = [section for section in sections if section.node.split("/")[-1] in ("**", "*", NODE_NAME)]
     if not ours:

@@ -6,12 +6,11 @@ from __future__ import annotations
 class Instruction:
     """The one rule: whoever speaks last is obeyed.
 
-    It does not matter how something was said (topic or parameter), when (active, inactive, before the policy was loaded),
-    or what: an empty text means "stop", and stays in force until somebody says something else. A publisher that repeats
-    itself speaks each time. Repeating what is in force changes nothing; repeating an older word after somebody else has
-    spoken is a new word and wins, and the change is reported with both sides, so that it is never silent. A publisher
-    that only wants to reach late listeners is better latched (transient local) than repeated.
-    """
+    It does not matter how something was said (topic or parameter), when (active, inactive, before the policy was
+    loaded), or what: an empty text means "stop", and stays in force until somebody says something else. A publisher
+    that repeats itself speaks each time. Repeating what is in force changes nothing; repeating an older word after
+    somebody else has spoken is a new word and wins, and the change is reported with both sides, so that it is never
+    silent. A publisher that only wants to reach late listeners is better latched (transient local) than repeated."""
 
     def __init__(self, text: str, source: str):
         """source: who says it, for people."""

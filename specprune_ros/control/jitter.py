@@ -26,8 +26,8 @@ class Steadiness:
 
 
 class Jitter:
-    """Deviation of the time between two ticks from the control period, counted so that neither a tick nor a summary costs
-    more the longer it runs. The quantiles are at most 1 % too high; the maximum is exact."""
+    """Deviation of the time between two ticks from the control period, counted so that neither a tick nor a summary
+    costs more the longer it runs. The quantiles are at most 1 % too high; the maximum is exact."""
 
     def __init__(self, period_s: float):
         self._period_s = period_s
@@ -37,8 +37,8 @@ class Jitter:
         self._last_ns: int | None = None
 
     def tick(self, now_ns: int) -> None:
-        """A control period begins now, on the clock that the periods are meant to follow. Where that clock was set back, no
-        period is measured."""
+        """A control period begins now, on the clock that the periods are meant to follow. Where that clock was set
+        back, no period is measured."""
         last_ns, self._last_ns = self._last_ns, now_ns
         if last_ns is None or now_ns < last_ns:
             return

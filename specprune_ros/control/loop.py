@@ -82,8 +82,8 @@ class ControlLoop:
     def __init__(
         self, config: Config, view_count: int, chunk_steps: int, proprio_dims: int = 8, counters: Counters | None = None
     ):
-        """view_count, chunk_steps, proprio_dims: as the policy says (proprio_dims 0: no proprio token); counters: those of
-        an earlier loop of the same node, to be counted on."""
+        """view_count, chunk_steps, proprio_dims: as the policy says (proprio_dims 0: no proprio token); counters: those
+        of an earlier loop of the same node, to be counted on."""
         topics = config.topics
         check_views(topics, view_count)
         self._period_ns = round(NANOSECONDS / config.control.rate)
@@ -162,8 +162,8 @@ class ControlLoop:
             self._forget_plan()
 
     def update_config(self, config: Config) -> None:
-        """Swap in a new configuration (parameters that are not live keep their effect). Which instruction is in force is
-        not its business: see `control.instruction`."""
+        """Swap in a new configuration (parameters that are not live keep their effect). Which instruction is in force
+        is not its business: see `control.instruction`."""
         self.config = config
         self._history.resize(longest_offset(config.pruning.reference))
 

@@ -1,4 +1,5 @@
-"""Messages between the node and the process of the model: whole or not at all, and on the node's side never waited for."""
+"""Messages between the node and the process of the model: whole or not at all, and on the node's side never waited
+for."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ class TooLong(ValueError):
 
 
 class Channel:
-    """One end of a socket pair that keeps messages apart (SOCK_SEQPACKET): a peer that stops in the middle of a sentence
-    cannot hold up the reader. What is received is unpickled, so both ends must be ours."""
+    """One end of a socket pair that keeps messages apart (SOCK_SEQPACKET): a peer that stops in the middle of a
+    sentence cannot hold up the reader. What is received is unpickled, so both ends must be ours."""
 
     def __init__(self, end: socket.socket):
         self._socket = end
@@ -49,7 +50,8 @@ class Channel:
             raise Closed(str(error)) from error
 
     def receive(self) -> object:
-        """The next message. Closed at the end; BlockingIOError on a socket that does not block while nothing is there."""
+        """The next message. Closed at the end; BlockingIOError on a socket that does not block while nothing is
+        there."""
         while True:
             try:
                 count = self._socket.recv_into(self._buffer)

@@ -23,7 +23,8 @@ class Start:
 
 @dataclass(frozen=True)
 class Work:
-    """One inference. The request has no images and no reference images: these are where `images` and `reference` say."""
+    """One inference. The request has no images and no reference images: these are where `images` and `reference`
+    say."""
 
     request: InferenceRequest
     images: tuple[Place, ...]
@@ -43,7 +44,8 @@ class Ready:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """The policy cannot be loaded; the process ends after this. traceback: empty where the text is all there is to say."""
+    """The policy cannot be loaded; the process ends after this. traceback: empty where the text is all there is to
+    say."""
 
     text: str
     traceback: str

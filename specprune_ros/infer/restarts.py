@@ -9,7 +9,8 @@ HEALTHY_S = 60.0
 """A process that answered for so long has nothing in common with the deaths before."""
 
 MOST_FAILURES = 10
-"""Inferences that fail one after the other, until the process counts as broken (a GPU that was lost stays lost in it)."""
+"""Inferences that fail one after the other, until the process counts as broken (a GPU that was lost stays lost in
+it)."""
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 1.0
 """Pause after a failed inference: doubled for each further one in a row, up to the longest."""

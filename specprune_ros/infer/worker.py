@@ -1,8 +1,8 @@
-"""The model beside the control loop, in a process of its own that may hang, crash or be killed without the arm being harmed.
+"""The model beside the control loop, in a process of its own that may hang, crash or be killed without the arm being
+harmed.
 
-Control submits one request and polls for the outcome at its next ticks; it never waits. This module never imports torch.
-Seconds (`now_s`) are those of a clock that only runs forward.
-"""
+Control submits one request and polls for the outcome at its next ticks; it never waits. This module never imports
+torch. Seconds (`now_s`) are those of a clock that only runs forward."""
 
 from __future__ import annotations
 
@@ -116,7 +116,8 @@ class InferenceWorker:
         return self._process.fileno()
 
     def policy(self) -> PolicyFacts | None:
-        """What there is to know of the policy, None while it loads for the first time; PolicyUnavailable when it failed."""
+        """What there is to know of the policy, None while it loads for the first time; PolicyUnavailable when it
+        failed."""
         if self.state is State.FAILED:
             raise PolicyUnavailable(self.trouble)
         return self._facts
@@ -148,15 +149,16 @@ class InferenceWorker:
         return self._outcomes.popleft() if self._outcomes else None
 
     def judge(self, problem: str | None, now_s: float) -> None:
-        """Whether the last result was of use, or what was wrong with it. A model whose results never are is broken too."""
+        """Whether the last result was of use, or what was wrong with it. A model whose results never are is broken
+        too."""
         if problem is None:
             self._failures.good()
         else:
             self._count_failure(problem, now_s)
 
     def close(self, timeout_s: float) -> bool:
-        """Ends the process: it gets `timeout_s` to end by itself, unless it is busy; False when not even the kernel can end
-        it, because a driver holds it."""
+        """Ends the process: it gets `timeout_s` to end by itself, unless it is busy; False when not even the kernel can
+        end it, because a driver holds it."""
         listens = self.state is State.READY and not self._asked
         self.state, self.trouble = State.FAILED, "the policy was unloaded"
         self._asked = None
@@ -264,7 +266,8 @@ class InferenceWorker:
         self.state = State.ENDING
 
     def _give_up(self, why: str, now_s: float, again: bool = True) -> None:
-        """Settles what comes next. A policy that was never ready is not tried again: what is wrong with it stays wrong."""
+        """Settles what comes next. A policy that was never ready is not tried again: what is wrong with it stays
+        wrong."""
         self._asked, self.engine, self._why = None, EngineState(), why
         wait_s = self._restarts.died(now_s) if again and self._facts else None
         self._due_s = None if wait_s is None else now_s + wait_s

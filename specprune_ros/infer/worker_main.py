@@ -1,7 +1,8 @@
-"""The process of the model: loads a policy, answers one request after the other, and ends with the node that started it.
+"""The process of the model: loads a policy, answers one request after the other, and ends with the node that started
+it.
 
-Started by `worker_process.WorkerProcess`. One thread does everything, so that CUDA graphs stay where they were captured.
-"""
+Started by `worker_process.WorkerProcess`. One thread does everything, so that CUDA graphs stay where they were
+captured."""
 
 from __future__ import annotations
 
@@ -224,7 +225,8 @@ def _end_with(parent: int) -> None:
 
 
 def _stand_back(settings: PolicySettings) -> None:
-    """Control, DDS and drivers come first: on the processor, and when memory runs out. What is refused is not needed."""
+    """Control, DDS and drivers come first: on the processor, and when memory runs out. What is refused is not
+    needed."""
     os.nice(settings.nice)
     cores = sorted(os.sched_getaffinity(0))
     spared = min(settings.spare_cores, len(cores) - max(1, settings.threads))

@@ -1,4 +1,5 @@
-"""One process of the model, as the node sees it: started, spoken to, ended. Nothing in here waits, apart from `close`."""
+"""One process of the model, as the node sees it: started, spoken to, ended. Nothing in here waits, apart from
+`close`."""
 
 from __future__ import annotations
 
@@ -57,8 +58,8 @@ class WorkerProcess:
         return self._channel.fileno()
 
     def send(self, message: object) -> None:
-        """TooLong as the channel's. A process that is gone or does not listen is found by `ended` and by the patience of
-        whoever waits for its answer."""
+        """TooLong as the channel's. A process that is gone or does not listen is found by `ended` and by the patience
+        of whoever waits for its answer."""
         with suppress(Closed, BlockingIOError):
             self._channel.send(message)
 

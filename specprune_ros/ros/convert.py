@@ -120,7 +120,8 @@ def image(picture: np.ndarray, stamp: Header) -> Image:
 
 
 def end_effector(message: PoseStamped, base_frame: str, topic: str, same: Sequence[str] = ()) -> EndEffector:
-    """The measured pose, unchecked but for its frame: BadInput unless that is the base frame. same: other names of it."""
+    """The measured pose, unchecked but for its frame: BadInput unless that is the base frame. same: other names of
+    it."""
     frames = (base_frame, *same)
     if message.header.frame_id not in frames:
         raise BadInput(

@@ -1,4 +1,5 @@
-"""Pictures of what the pruning kept: one of all views, one per camera; drawn only for those who look, in a thread of its own."""
+"""Pictures of what the pruning kept: one of all views, one per camera; drawn only for those who look, in a thread of
+its own."""
 
 from __future__ import annotations
 

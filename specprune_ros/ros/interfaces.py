@@ -52,7 +52,8 @@ class ActionInterface:
 
 
 class TwistInterface:
-    """geometry_msgs/TwistStamped for MoveIt Servo: velocities in the base frame, a fresh stamp each time (its timeout is 0.1 s)."""
+    """geometry_msgs/TwistStamped for MoveIt Servo: velocities in the base frame, a fresh stamp each time (its timeout
+    is 0.1 s)."""
 
     has_gripper = False
 
@@ -75,9 +76,8 @@ class TwistInterface:
 class PoseInterface:
     """geometry_msgs/PoseStamped for a Cartesian impedance controller, which holds the last target it got.
 
-    A stop is the last target once more. It is not the measured pose: under load the arm hangs a little below its target,
-    and every stop would let it down by as much again.
-    """
+    A stop is the last target once more. It is not the measured pose: under load the arm hangs a little below its
+    target, and every stop would let it down by as much again."""
 
     has_gripper = False
     rests = 1

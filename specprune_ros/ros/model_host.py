@@ -27,7 +27,8 @@ class ModelHost:
 
     @property
     def facts(self) -> PolicyFacts | None:
-        """What there is to know of the policy; None before it was ready for the first time. Also None when it failed."""
+        """What there is to know of the policy; None before it was ready for the first time. Also None when it
+        failed."""
         try:
             return self._worker and self._worker.policy()
         except PolicyUnavailable:

@@ -1,9 +1,8 @@
 """The policy node: cameras and robot state in, motions out. It stores, ticks and publishes; everything else is below.
 
-A managed (lifecycle) node. configure: the policy is loaded and warmed up. activate: streams are read, inference runs, the
-chunks it plans are published, and nothing moves. ~/arm: commands leave. The model runs in a process of its own, so that
-whatever it does, this one keeps its periods.
-"""
+A managed (lifecycle) node. configure: the policy is loaded and warmed up. activate: streams are read, inference runs,
+the chunks it plans are published, and nothing moves. ~/arm: commands leave. The model runs in a process of its own, so
+that whatever it does, this one keeps its periods."""
 
 from __future__ import annotations
 
@@ -47,7 +46,8 @@ LOG_EVERY_S = 5.0
 
 
 class PolicyNode:
-    """One control timer decides; inference runs in the model's process and is never waited for while the node is active."""
+    """One control timer decides; inference runs in the model's process and is never waited for while the node is
+    active."""
 
     POLICY_FACTORY = "specprune_ros.infer.load:warm_policy"
     """Called in the model's process; see `infer.messages.Start`."""

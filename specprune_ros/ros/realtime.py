@@ -77,9 +77,9 @@ def release() -> None:
 
 
 def _shorten_slices() -> str:
-    """Asks for short time slices for every thread there is: control, and what receives for it. Since Linux 6.12 a thread
-    that wakes up and wants little goes before one that has been running and wants much (EEVDF). It takes no privilege and
-    gives no more time in all; threads and processes that are started later are as any other."""
+    """Asks for short time slices for every thread there is: control, and what receives for it. Since Linux 6.12 a
+    thread that wakes up and wants little goes before one that has been running and wants much (EEVDF). It takes no
+    privilege and gives no more time in all; threads and processes that are started later are as any other."""
     call = SCHED_SETATTR.get(platform.machine())
     if call is None or tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12):
         return (

@@ -1,7 +1,7 @@
 """The one place that imports MuJoCo, so that the OpenGL backend is chosen before its first import.
 
-MuJoCo reads the environment variable ``MUJOCO_GL`` once, while it is imported. Nothing in this package opens a window, so
-that EGL renders, whether there is a display or not: it uses a GPU where the driver offers one and Mesa's software
+MuJoCo reads the environment variable ``MUJOCO_GL`` once, while it is imported. Nothing in this package opens a window,
+so that EGL renders, whether there is a display or not: it uses a GPU where the driver offers one and Mesa's software
 renderer elsewhere (on Debian and Ubuntu: ``libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0``). ``MUJOCO_GL=osmesa`` is
 obeyed; any other value is not. Everything in this package says ``from specprune_ros.sim.gl import mujoco``.
 

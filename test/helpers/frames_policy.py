@@ -1,4 +1,5 @@
-"""A policy whose actions are what it saw of its images: [sum, height, width, channels] of each. Loaded as `frames_policy:load`."""
+"""A policy whose actions are what it saw of its images: [sum, height, width, channels] of each. Loaded as
+`frames_policy:load`."""
 
 import logging
 import os

@@ -174,7 +174,8 @@ class Robot:
     def heal(self):
         self.silent = set()
         self.spoil = {}
-        """What is wrong with the messages of a view (index), "pose" or "joints": called with each before it is published."""
+        """What is wrong with the messages of a view (index), "pose" or "joints": called with each before it is
+        published."""
         self.encoding = "rgb8"
         self.finger = 0.04
         self.frozen = False

@@ -138,7 +138,8 @@ class Watch:
 
 
 class PoseWatch(Watch):
-    """The same for absolute targets: a motion is the way from one target to the next, the first from the measured pose."""
+    """The same for absolute targets: a motion is the way from one target to the next, the first from the measured
+    pose."""
 
     target = None
 

@@ -1,4 +1,5 @@
-"""A policy without a model: starts at once and does what the instruction says. Loaded by the process of the model as `stub_policy:load`.
+"""A policy without a model: starts at once and does what the instruction says. Loaded by the process of the model as
+`stub_policy:load`.
 
 A small motion: "move"; the opposite one: "back"; none: "still"; with an open gripper: "open"; numbers far out of range,
 different in every step: "wild".

@@ -1,4 +1,5 @@
-"""Nothing moves the arm that was not asked to: lifecycle, arming, emergency stop, on a live graph with every command judged."""
+"""Nothing moves the arm that was not asked to: lifecycle, arming, emergency stop, on a live graph with every command
+judged."""
 
 import pytest
 

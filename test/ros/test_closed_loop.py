@@ -1,4 +1,5 @@
-"""Real networks in the node: the bundled one lifts a cube by every interface; a checkpoint that changes on disk while it runs."""
+"""Real networks in the node: the bundled one lifts a cube by every interface; a checkpoint that changes on disk while
+it runs."""
 
 import pytest
 
@@ -28,7 +29,8 @@ def graph(tmp_path):
 @pytest.mark.skipif(not (BUNDLED / "config.json").is_file(), reason=f"no bundled weights in {BUNDLED}")
 @pytest.mark.parametrize("interface", ["servo_twist", "target_pose"])
 def test_simulator_and_policy_lift_the_named_cube(graph, interface):
-    """The bundled policy in closed loop, in the simulator's time, slowed down: how busy the machine is must not decide."""
+    """The bundled policy in closed loop, in the simulator's time, slowed down: how busy the machine is must not
+    decide."""
     tasks, statuses = graph.listen(String, "/sim_node/task", qos.LATCHED), graph.listen(PruningStatus, f"{NODE}/status")
     slow = {"publish_clock": True, "realtime_factor": 0.2}
     graph.start("-m", "specprune_ros.ros.sim_node", command_interface=interface, seed=1000, **slow)

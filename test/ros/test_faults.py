@@ -1,7 +1,8 @@
-"""Faults on a live graph. Whatever happens, the arm is told to rest and nothing unsafe is commanded: every message is judged by ros_rig.Watch.
+"""Faults on a live graph. Whatever happens, the arm is told to rest and nothing unsafe is commanded: every message is
+judged by ros_rig.Watch.
 
-The limits are those of a first day on a real arm. One node serves most cases, so each also shows that the one before left no trace.
-"""
+The limits are those of a first day on a real arm. One node serves most cases, so each also shows that the one before
+left no trace."""
 
 import itertools
 import signal

@@ -1,4 +1,5 @@
-"""MoveIt Servo's twists, target poses and grippers on a live graph; control_msgs and moveit_msgs only where they are installed."""
+"""MoveIt Servo's twists, target poses and grippers on a live graph; control_msgs and moveit_msgs only where they are
+installed."""
 
 import importlib
 import signal

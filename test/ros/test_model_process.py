@@ -1,5 +1,5 @@
-"""Whatever happens to the model's process, on a live graph: the arm comes to rest, the reason is told, the process is started again,
-and nothing moves before somebody arms again. Every command is judged by ros_rig.Watch."""
+"""Whatever happens to the model's process, on a live graph: the arm comes to rest, the reason is told, the process is
+started again, and nothing moves before somebody arms again. Every command is judged by ros_rig.Watch."""
 
 import os
 import re

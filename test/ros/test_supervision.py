@@ -1,4 +1,5 @@
-"""An armed arm on a live graph that does not do what it is told: the node disarms, says which way, and stays disarmed."""
+"""An armed arm on a live graph that does not do what it is told: the node disarms, says which way, and stays
+disarmed."""
 
 from functools import partial
 

@@ -1,4 +1,5 @@
-"""The files in config/: every key and value that a YAML sets, and every name that a layout shows, is one that exists."""
+"""The files in config/: every key and value that a YAML sets, and every name that a layout shows, is one that
+exists."""
 
 import json
 from pathlib import Path

@@ -9,7 +9,7 @@ from gazebo_files import GAZEBO, ROOT, policy, robot, world
 
 from specprune_ros.config import Config
 from specprune_ros.sim import panda
-from specprune_ros.sim.env import POSTURE_RAD
+from specprune_ros.sim.world import POSTURE_RAD
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,9 @@ NODE_SIDE = {
 
 # folder or module -> (third-party packages, parts of our own that it may import besides itself)
 WALL = {
-    "types": (NUMERICS, {"config"}),
-    "config": (NUMERICS, set()),
+    "settings": (NUMERICS, set()),
+    "config": (NUMERICS, {"settings"}),
+    "types": (NUMERICS, {"config", "settings"}),
     "rotation": (NUMERICS, set()),
     "shell_variables": (set(), set()),
     "parameter_files": ({"yaml"}, {"config"}),

@@ -1,4 +1,5 @@
-"""Joint positions pieced together from publishers that each know a part: names, ages, and what is said when one is missing."""
+"""Joint positions pieced together from publishers that each know a part: names, ages, and what is said when one is
+missing."""
 
 import math
 

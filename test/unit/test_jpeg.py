@@ -1,4 +1,5 @@
-"""The JPEG round trip against three judges: libjpeg itself (through Pillow), a slow integer version, TensorFlow's own output."""
+"""The JPEG round trip against three judges: libjpeg itself (through Pillow), a slow integer version, TensorFlow's own
+output."""
 
 import io
 import zlib
@@ -20,7 +21,8 @@ def ours(image):
     return jpeg_round_trip(torch.from_numpy(image)[None])[0].numpy()
 
 
-# A slow version in plain integers, pixel by pixel and block by block as the standard and libjpeg's documentation tell it.
+# A slow version in plain integers, pixel by pixel and block by block as the standard and libjpeg's documentation tell
+# it.
 
 
 def steps(image_is_chroma):
@@ -103,7 +105,8 @@ def accurate_inverse(levels, table):
 
 
 def coded(plane, height, width, table, inverse):
-    """`plane` extended to whole blocks by its last row and column, through every block's transform, cut to height x width."""
+    """`plane` extended to whole blocks by its last row and column, through every block's transform, cut to height x
+    width."""
     rows, columns = (
         np.minimum(np.arange(-(-n // 8) * 8), m - 1) for n, m in zip((height, width), plane.shape, strict=True)
     )
@@ -117,7 +120,8 @@ def coded(plane, height, width, table, inverse):
 
 
 def averaged(plane, width):
-    """Means of 2 x 2 pixels; the plane is extended to the right before, at the bottom by one row where its height is odd."""
+    """Means of 2 x 2 pixels; the plane is extended to the right before, at the bottom by one row where its height is
+    odd."""
     columns = np.minimum(np.arange(-(-width // 16) * 16), width - 1)
     rows = np.minimum(np.arange(-(-len(plane) // 2) * 2), len(plane) - 1)
     p = plane[rows][:, columns]

@@ -22,7 +22,10 @@ WIDE = Limits(0.2, 3.0, 3.0, 20.0, 1000.0, 10000.0, 1e6, 1e7, (-5.0, -5.0, -5.0)
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True, width=32) | st.floats(-2, 2)
 
 
-def situation(position=CENTRE, before=Moving(), turn=IDENTITY, period=0.05):
+AT_REST = Moving()
+
+
+def situation(position=CENTRE, before=AT_REST, turn=IDENTITY, period=0.05):
     """before: the translation's motion in the period before."""
     return Situation(np.asarray(position, float), turn, before, Moving(), period)
 

@@ -1,4 +1,5 @@
-"""Frames to model input: Lanczos-3 and crop against slow versions and TensorFlow's output, views, errors, no look at the host."""
+"""Frames to model input: Lanczos-3 and crop against slow versions and TensorFlow's output, views, errors, no look at
+the host."""
 
 import math
 import zlib
@@ -181,7 +182,8 @@ class Recorder(TorchDispatchMode):
 
 
 def test_the_second_call_neither_reads_values_nor_brings_constants():
-    """What a CUDA graph cannot capture: values on the host, shapes that depend on data, new tensors from host memory."""
+    """What a CUDA graph cannot capture: values on the host, shapes that depend on data, new tensors from host
+    memory."""
     frames = uploaded(noise(48, 64), noise(48, 64))
     to_model(frames, UPSTREAM)
     with Recorder() as recorder:

@@ -1,4 +1,5 @@
-"""Speed, acceleration, jerk and room: never violated, whatever is wanted, and every motion can be stopped within them."""
+"""Speed, acceleration, jerk and room: never violated, whatever is wanted, and every motion can be stopped within
+them."""
 
 import math
 
@@ -60,8 +61,9 @@ def test_ten_thousand_seams_without_a_violation(seed):
             moving = steered(wanted, moving, bounds, room_at(judge.positions[-1])).moving
             judge.move(moving.velocity)
             seams += 1
-        for moving in brake(moving, bounds):
-            judge.move(moving.velocity)
+        for braking in brake(moving, bounds):
+            judge.move(braking.velocity)
+            moving = braking
         assert moving.at_rest
 
 

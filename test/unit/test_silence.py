@@ -1,4 +1,5 @@
-"""A stream that fell silent is noticed by when it came as well as by its stamps, which a clock that is ahead makes too young."""
+"""A stream that fell silent is noticed by when it came as well as by its stamps, which a clock that is ahead makes too
+young."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
-"""The model's process as control sees it: one request at a time, errors handed over instead of lost, never a wait, and whatever
-happens to the process is noticed, named and followed by a new one, but not for ever."""
+"""The model's process as control sees it: one request at a time, errors handed over instead of lost, never a wait, and
+whatever happens to the process is noticed, named and followed by a new one, but not for ever."""
 
 import os
 import signal
