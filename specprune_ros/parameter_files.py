@@ -41,7 +41,10 @@ def read(path: str | Path) -> tuple[Section, ...]:
     class Loader(yaml.SafeLoader):
         """Knows the tuples that launch_ros writes for lists, into the files that it makes of a node's parameters."""
 
-    Loader.add_constructor("tag:yaml.org,2002:python/tuple", Loader.construct_sequence)
+    def sequence(loader: Loader, node: yaml.SequenceNode) -> list:
+        return loader.construct_sequence(node)
+
+    Loader.add_constructor("tag:yaml.org,2002:python/tuple", sequence)
     try:
         document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=Loader)  # of a safe one
     except OSError as error:

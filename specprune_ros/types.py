@@ -183,12 +183,14 @@ class PolicyFacts:
 class EngineState:
     """How a policy runs its inferences now.
 
-    name: "eager" or "graph"; pending: kinds of inference that are still to be captured, which are slower until then;
+    name: "eager", "graph" or "openvino"; pending: kinds of inference that are still to be captured, which stops
+    inferences: wait before moving; making: kinds that are made fast beside the inferences, and are slower until then;
     trouble: why some stay slower for good, empty while nothing went wrong.
     """
 
     name: str = ""
     pending: int = 0
+    making: int = 0
     trouble: str = ""
 
 

@@ -44,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     seam.add_argument(
         "--worker", action="store_true", help="compare the process of the model with a thread of the node, interleaved"
     )
+    faults = parser.add_argument_group("what stops the arm, and how fast, instead of latency")
+    faults.add_argument("--faults", action="store_true", help="every fault on a live graph, by every command interface")
+    faults.add_argument("--repetitions", type=positive, default=3, metavar="N", help="of each (default: %(default)s)")
+    faults.add_argument("--workers", type=positive, default=1, help="graphs at the same time (default: %(default)s)")
     add_json(parser)
     add_parameters(parser)
 
@@ -58,6 +62,10 @@ def run(args: argparse.Namespace) -> int:
         from specprune_ros.bench import seam
 
         return seam.run(config, args)
+    if args.faults:
+        from specprune_ros.bench.faults import run as faults
+
+        return faults.run(args)
     levels = [config.pruning.aggressiveness] if args.quick else _levels(args.aggressiveness)
     if args.model == "openvla-7b":
         from specprune_ros.bench import model

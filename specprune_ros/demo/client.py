@@ -49,7 +49,7 @@ class DemoClient:
         self._started_s = 0.0
         self._frames = 0
         self._reset = node.create_client(ResetSim, "/sim_node/reset")
-        self._instruction = node.create_publisher(String, "/policy_node/instruction", qos.EVENTS)
+        self._instruction = node.create_publisher(String, "/policy_node/instruction", qos.LATCHED)
         streams = dict(zip(TabletopEnv.CAMERAS, Topics().images, strict=True))
         for name, topic in {DEBUG: "/policy_node/debug_image", **streams}.items():
             node.create_subscription(Image, topic, self._recorder(name), qos.EVENTS)

@@ -51,6 +51,10 @@ class Engine(Protocol):
     """How the last inference really ran: `eager`, or the engine's name when its graphs were there."""
     pending: int
     """Captures that will stop the inference thread in its next idle moments."""
+    making: int
+    """Kinds of inference that are being made fast beside the inferences, and are slower until then."""
+    trouble: str
+    """Why it is no faster engine, or why some inferences stay slower; empty while nothing went wrong."""
     state: str
     """The engine in words: its name, what is still being made, and what went wrong."""
 
@@ -80,10 +84,10 @@ class EagerEngine:
 
     name = ran = "eager"
     captures = False
-    pending = 0
+    pending = making = 0
 
     def __init__(self, passes: Passes, why: str = ""):
-        self.passes = passes
+        self.passes, self.trouble = passes, why
         self.state = f"{self.name}: {why}" if why else self.name
         self._ropes: dict[Layout, Rope] = {}
 
@@ -190,10 +194,18 @@ class GraphEngine:
         return 0 if self._capture.background else self.shelf.outstanding
 
     @property
+    def making(self) -> int:
+        return self.shelf.outstanding if self._capture.background else 0
+
+    @property
+    def trouble(self) -> str:
+        return self.shelf.trouble
+
+    @property
     def state(self) -> str:
-        left, trouble = self.shelf.outstanding, self.shelf.trouble
+        left = self.shelf.outstanding
         ready = f"{self.shelf.ready} kinds of inference ready, {left} being made, until then op by op"
-        return self.name + (f" ({ready})" if left else "") + (f": {trouble}" if trouble else "")
+        return self.name + (f" ({ready})" if left else "") + (f": {self.trouble}" if self.trouble else "")
 
     def _key(self, inputs: Inputs, layout: Layout, plan: Plan) -> Key:
         """Cameras of every size share a graph that does not begin with their frames."""

@@ -198,7 +198,8 @@ def facts(policy: Policy) -> PolicyFacts:
 
 
 def engine_state(policy: Policy) -> EngineState:
-    return EngineState(policy.engine.name, policy.engine.pending, policy.engine.trouble)
+    engine = policy.engine
+    return EngineState(engine.name, engine.pending, engine.making, engine.trouble)
 
 
 def one_line(error: BaseException) -> str:

@@ -36,9 +36,10 @@ class NodeStatusOutput:
         self._publisher = node.create_publisher(NodeStatus, TOPIC, qos.LATCHED)
         self._said: tuple | None = None
 
-    def changed(self, state: int) -> bool:
-        """Something that programs wait for is not what was last said. state: of NodeStatus."""
-        return self._said != self._essence(state)
+    def changed(self, state: int, holds: bool) -> bool:
+        """Something that programs wait for is not what was last said. state: of NodeStatus; holds: nothing is
+        commanded."""
+        return self._said != (*self._essence(state), holds)
 
     def publish(
         self,
@@ -50,7 +51,8 @@ class NodeStatusOutput:
         steadiness: Steadiness,
     ) -> None:
         """latencies_ms: p50 and p95 of the last inferences."""
-        self._said = _, ready, model_state, safety = self._essence(state)
+        essence = _, ready, model_state, safety = self._essence(state)
+        self._said = (*essence, bool(hold_reason))
         message = NodeStatus(state=state, ready=ready, hold_reason=hold_reason, safety=safety)
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.safety_reason = self._gate.reason
@@ -79,6 +81,7 @@ class NodeStatusOutput:
             policy=facts.name if facts else "",
             engine=model.engine.name,
             pending=model.engine.pending,
+            making=model.engine.making,
             engine_trouble=model.engine.trouble,
         )
 

@@ -9,21 +9,15 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped, TwistStamped
-from pictures import seen
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
 
-from specprune_ros import rotation
-from specprune_ros.config import Topics
+from specprune_ros.bench.faults.robot import START_M, StandInRobot
 from specprune_ros.ros import convert, qos
 from specprune_ros.sim.settings import SIMULATION
-from specprune_ros.types import EndEffector
 
 ARM = [f"fr3_joint{i}" for i in range(1, 8)]
 FINGERS = ["fr3_finger_joint1", "fr3_finger_joint2"]
@@ -151,103 +145,20 @@ class SimulatedTime:
         self._publisher.publish(Clock(clock=convert.header(self.now_ns, "").stamp))
 
 
-class Robot:
-    """Cameras and an arm at 20 Hz that does what it is told; what is wrong with them can be changed at any time."""
+class Robot(StandInRobot):
+    """The stand-in robot of `specprune bench --faults`, with the system's time or a simulated one."""
 
-    PERIOD_S = 0.05
-    START = (0.4, 0.0, 0.3)
+    START = START_M
 
     def __init__(self, graph, clock=None):
         """clock: SimulatedTime to stamp with and to advance, instead of the system's."""
-        topics = Topics()
-        self._node, self._simulated = graph.node, clock
-        self._pictures = itertools.cycle([seen(16, 16, frame).tobytes() for frame in range(7)])
-        """With a camera's noise, so that none is like the one before."""
-        make = graph.node.create_publisher
-        self._cameras = [make(Image, topic, qos.SENSOR_OUT) for topic in topics.images]
-        self._pose = make(PoseStamped, topics.ee_pose, qos.POSE_OUT)
-        self._joints = make(JointState, topics.joint_states, qos.SENSOR_OUT)
-        self.heal()
-        self.place(self.START)
-        graph.node.create_timer(self.PERIOD_S, self._publish)
+        self._simulated = clock
+        super().__init__(graph.node, clock and (lambda: clock.now_ns))
 
-    def heal(self):
-        self.silent = set()
-        self.spoil = {}
-        """What is wrong with the messages of a view (index), "pose" or "joints": called with each before it is
-        published."""
-        self.encoding = "rgb8"
-        self.finger = 0.04
-        self.frozen = False
-        """The arm stands still whatever it is told."""
-        self.push = np.zeros(3)
-        """A velocity that nobody commanded [m/s]."""
-        self.sag = np.zeros(3)
-        """A steady error between target and measured position [m]."""
-
-    def place(self, position, turn=(1.0, 0.0, 0.0, 0.0)):
-        """Put the arm somewhere, at once."""
-        self.placed_s = time.monotonic()
-        self._target = np.array(position, float), np.array(turn, float)
-        self.position, self.turn = np.array(position, float) + self.sag, np.array(turn, float)
-
-    @property
-    def x(self):
-        return float(self.position[0])
-
-    @x.setter
-    def x(self, value):
-        self.place((value, *self.position[1:]), self.turn)
-
-    def obey(self, kind, topic):
-        """Follow the commands on a topic: Action, TwistStamped or PoseStamped."""
-        self._node.create_subscription(kind, topic, self._on_command, qos.EVENTS)
-
-    def _on_command(self, message):
-        position, turn = self._target
-        if isinstance(message, PoseStamped):
-            end = convert.end_effector(message, "fr3_link0", "target")
-            self._target = end.position_m, end.quaternion_xyzw
-            return
-        if isinstance(message, TwistStamped):
-            vectors, scale = (message.twist.linear, message.twist.angular), self.PERIOD_S
-        else:
-            vectors, scale = (message.translation, message.rotation), 1.0
-        moved, turned = (scale * np.array([vector.x, vector.y, vector.z]) for vector in vectors)
-        self._target = position + moved, rotation.multiply(rotation.from_rotvec(turned), turn)
-
-    def _move(self):
-        """Most of the way to the target, and wherever it is pushed."""
-        position, turn = self._target
-        if not self.frozen:
-            self.position = self.position + 0.7 * (position + self.sag - self.position)
-            rest = rotation.difference(turn, self.turn)
-            self.turn = rotation.multiply(rotation.from_rotvec(0.7 * rest), self.turn)
-            self.turn /= np.linalg.norm(self.turn)
-        moved = self.push * self.PERIOD_S
-        self.position, self._target = self.position + moved, (position + moved, turn)
-
-    def _publish(self):
-        self._move()
-        now_ns = self._simulated.now_ns if self._simulated else self._node.get_clock().now().nanoseconds
-        stamp = convert.header(now_ns, "").stamp
-        for index, publisher in enumerate(self._cameras):
-            image = Image(height=16, width=16, step=48, encoding=self.encoding if index == 1 else "rgb8")
-            image.data.frombytes(next(self._pictures))
-            self._send(index, publisher, image, stamp)
-        pose = convert.pose(EndEffector(now_ns, self.position, self.turn), "fr3_link0")
-        self._send("pose", self._pose, pose, stamp)
-        joints = JointState(name=[*ARM, *FINGERS], position=[*POSTURE_RAD, self.finger, self.finger])
-        self._send("joints", self._joints, joints, stamp)
+    def publish(self):
+        super().publish()
         if self._simulated:
             self._simulated.advance()
-
-    def _send(self, name, publisher, message, stamp):
-        message.header.stamp = stamp
-        if name in self.spoil:
-            self.spoil[name](message)
-        if name not in self.silent:
-            publisher.publish(message)
 
 
 NAN = math.nan

@@ -1,5 +1,6 @@
 """A policy node with a robot on a live graph, and a watch that judges every message on its command topic."""
 
+import itertools
 import time
 from dataclasses import fields
 
@@ -11,6 +12,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from specprune_ros import rotation
+from specprune_ros.bench.faults.judge import Judge, Seen
 from specprune_ros.config import Limits, Supervision
 from specprune_ros.msg import Action, ActionChunk
 from specprune_ros.ros import convert, qos
@@ -38,102 +40,53 @@ FIRST_DAY = {
 """The limits and the supervision of a first day on a real arm, and arming by hand."""
 
 
-class Watch:
-    """Asserts on every message of a command topic, as it comes in; a violation ends the test that spins.
-
-    Speed, acceleration and jerk are differences of what was commanded, messages of rest included. A stop by hand or by
-    the node itself may be sudden: after `forbid`, and where a message of rest follows a motion.
-    """
+class Watch(Judge):
+    """Asserts on every message of a command topic, as it comes in; a violation ends the test that spins."""
 
     def __init__(self, graph, robot, kind=Action, topic=f"{NODE}/action", period_s=PERIOD_S):
-        self._node, self._robot, self._limits, self._period_s = graph.node, robot, Limits(), period_s
+        super().__init__(Limits(), period_s)
+        self._node, self._robot = graph.node, robot
         self.kind, self.topic = kind, topic
-        self.started_anew()
-        self._forbidden_ns = 0
-        """Motion with a later stamp is a violation; None while the arm may move."""
-        self._last_ns = 0
-        self.forward = True
-        """Stamps never go back."""
-        self.seen = []
-        """(stamp [ns], motion (6,) of one period [m, rad], message)"""
-        graph.node.create_subscription(kind, topic, self._judge, qos.EVENTS)
-
-    def allow(self):
-        if self._forbidden_ns is not None:
-            self.started_anew()
-        self._forbidden_ns = None
+        graph.node.create_subscription(kind, topic, self._on_message, qos.EVENTS)
 
     def forbid(self):
-        self._forbidden_ns = self._node.get_clock().now().nanoseconds
+        super().forbid(self._node.get_clock().now().nanoseconds)
 
-    def started_anew(self):
-        """Another process publishes now, or the arm was armed again."""
-        self._before = [np.zeros(6)] * 2
+    def violation(self, text):
+        raise AssertionError(text)
 
     def moves(self):
         """Messages that are not rest."""
-        return [entry for entry in self.seen if entry[1].any()]
+        return [seen for seen in self.seen if seen.moves]
 
     def assert_at_rest(self):
-        """The last messages were a few of rest."""
-        rests = 0
-        for _, motion, _ in reversed(self.seen):
-            if motion.any():
-                break
-            rests += 1
+        """The last messages were a few of rest; how many."""
+        rests = sum(1 for _ in itertools.takewhile(lambda seen: not seen.moves, reversed(self.seen)))
         assert not self.seen or rests >= 1, "the last message is a motion"
         return rests
 
-    def _judge(self, message):
-        stamp_ns, motion = convert.stamp_ns(message.header, "command"), self._motion(message)
+    def _on_message(self, message):
         assert message.header.frame_id == "fr3_link0"
-        assert np.isfinite(motion).all(), f"not finite: {message}"
-        assert stamp_ns >= self._last_ns or not self.forward, "stamps go back"
         if isinstance(message, Action):
             assert 0.0 <= message.gripper <= 1.0, message.gripper
-        if motion.any():
-            self._judge_motion(stamp_ns, motion)
-        # A pause in the stream is rest: what comes after it starts from there.
-        silent = stamp_ns - self._last_ns > 2 * self._period_s * 1e9
-        self._before = [motion if motion.any() else np.zeros(6), np.zeros(6) if silent else self._before[0]]
-        self._last_ns = stamp_ns
-        self.seen.append((stamp_ns, motion, message))
-
-    def _judge_motion(self, stamp_ns, motion):
-        limits, t = self._limits, self._period_s
-        late = self._forbidden_ns is not None and stamp_ns > self._forbidden_ns
-        assert not late, f"motion {motion} {1e-9 * (stamp_ns - self._forbidden_ns):.3f} s after it was forbidden"
-        last, before = self._before
-        if stamp_ns - self._last_ns > 2 * t * 1e9:
-            last = before = np.zeros(6)
-        for part, step, speed, acceleration, jerk in (
-            (slice(0, 3), limits.step_translation, limits.linear_speed, limits.linear_acceleration, limits.linear_jerk),
-            (slice(3, 6), limits.step_rotation, limits.angular_speed, limits.angular_acceleration, limits.angular_jerk),
-        ):
-            v, a, j = (
-                motion[part] / t,
-                (motion - last)[part] / t**2,
-                (motion - 2 * last + before)[part] / t**3,
-            )
-            assert np.linalg.norm(motion[part]) <= step + 1e-6, f"{motion} is too long"
-            assert np.linalg.norm(v) <= speed + 1e-4, f"{motion} is too fast"
-            assert np.linalg.norm(a) <= acceleration + 1e-2, f"{last} -> {motion} is too sudden"
-            assert np.linalg.norm(j) <= jerk + 1.0, f"{before} -> {last} -> {motion} jerks"
-        self._judge_place(motion)
+        seen = Seen(convert.stamp_ns(message.header, "command"), self._motion(message), message)
+        if seen.moves:
+            self._judge_place(seen.motion)
+        self.add(seen, time.monotonic())
 
     def _judge_place(self, motion):
         if time.monotonic() - self._robot.placed_s < 0.5:  # the node cannot know yet
             return
         to = self._robot.position + motion[:3]
-        inside = (np.array(self._limits.workspace_min) <= to + 5e-3) & (to - 5e-3 <= self._limits.workspace_max)
+        inside = (np.array(self.limits.workspace_min) <= to + 5e-3) & (to - 5e-3 <= self.limits.workspace_max)
         assert inside.all(), f"{to} is outside the workspace"
 
     def _motion(self, message):
         if isinstance(message, TwistStamped):
-            vectors, scale = (message.twist.linear, message.twist.angular), self._period_s
+            vectors, scale = (message.twist.linear, message.twist.angular), self.period_s
         else:
             vectors, scale = (message.translation, message.rotation), 1.0
-            assert message.period == self._period_s
+            assert message.period == self.period_s
         return scale * np.array([getattr(vector, axis) for vector in vectors for axis in "xyz"])
 
 
@@ -143,8 +96,8 @@ class PoseWatch(Watch):
 
     target = None
 
-    def started_anew(self):
-        super().started_anew()
+    def start_anew(self):
+        super().start_anew()
         self.target = None
 
     def _motion(self, message):
@@ -156,7 +109,7 @@ class PoseWatch(Watch):
         return np.where(np.abs(motion) < 1e-9, 0.0, motion)
 
     def _judge_place(self, motion):
-        to, limits = self.target.position_m, self._limits
+        to, limits = self.target.position_m, self.limits
         inside = (np.array(limits.workspace_min) <= to + 1e-6) & (to - 1e-6 <= limits.workspace_max)
         assert inside.all(), f"the target {to} is outside the workspace"
 

@@ -282,7 +282,7 @@ def test_a_killed_node_starts_disarmed(graph):
     rig.process.wait()
     graph.processes.remove(rig.process)
     rig.watch.forbid()
-    rig.watch.started_anew()
+    rig.watch.start_anew()
     rig.chunks.clear()
     rig.start()
     rig.safety.clear()

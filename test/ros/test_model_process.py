@@ -105,7 +105,8 @@ REASONS = {
     "stop": HANGS,
     "segv": r"\(pid \d+\) was ended by SIGSEGV \(Segmentation fault\) during inference \d+",
     "exit": r"\(pid \d+\) ended with exit status 3 during inference \d+",
-    "kill": r"\(pid \d+\) was ended by SIGKILL \(Killed by somebody, or by the kernel because memory ran out: see dmesg\)",
+    "kill": r"\(pid \d+\) was ended by SIGKILL "
+    r"\(Killed by somebody, or by the kernel because memory ran out: see dmesg\)",
 }
 
 
@@ -276,7 +277,7 @@ def test_the_model_dies_with_the_node_also_when_that_is_killed(graph, task):
 @pytest.mark.parametrize("manager", [False, True])
 def test_ending_while_the_policy_loads(graph, monkeypatch, number, manager):
     """manager: `configure` was called, and waits for it."""
-    monkeypatch.setenv("STUB_LOAD", "hang")
+    monkeypatch.setenv("SPECPRUNE_SCRIPTED_LOAD", "hang")
     rig = ModelRig(graph, auto_activate=not manager)
     if manager:
         client = graph.node.create_client(ChangeState, f"{NODE}/change_state")
@@ -291,7 +292,7 @@ def test_ending_while_the_policy_loads(graph, monkeypatch, number, manager):
 
 
 def test_shutting_down_while_the_policy_loads(graph, monkeypatch):
-    monkeypatch.setenv("STUB_LOAD", "hang")
+    monkeypatch.setenv("SPECPRUNE_SCRIPTED_LOAD", "hang")
     rig = ModelRig(graph)
     loading = rig.until_model(ModelStatus.LOADING)
     assert loading.state == NodeStatus.UNCONFIGURED and not loading.ready and "policy is loading" in loading.hold_reason
@@ -304,7 +305,7 @@ def test_shutting_down_while_the_policy_loads(graph, monkeypatch):
 
 def test_configuring_fails_twice_and_then_works(graph, monkeypatch, tmp_path):
     how = tmp_path / "how"
-    monkeypatch.setenv("STUB_LOAD", str(how))
+    monkeypatch.setenv("SPECPRUNE_SCRIPTED_LOAD", str(how))
     rig = ModelRig(graph, auto_activate=False, instruction="move")
     for word, reason in (
         ("refuse", "checksum does not match"),
@@ -332,7 +333,7 @@ def test_configuring_fails_twice_and_then_works(graph, monkeypatch, tmp_path):
     ],
 )
 def test_a_policy_that_cannot_be_loaded_ends_the_start_with_one_line(graph, monkeypatch, how, line):
-    monkeypatch.setenv("STUB_LOAD", how)
+    monkeypatch.setenv("SPECPRUNE_SCRIPTED_LOAD", how)
     process = graph.start_stub()
     assert process.wait() == 1
     [error] = [text for text in process.text().splitlines() if text.startswith("error: ")]

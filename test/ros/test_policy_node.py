@@ -13,8 +13,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from ros_helpers import NAN, Graph, Robot, SimulatedTime
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
-from stub_policy import GRIPPER, MOTION
 
+from specprune_ros.bench.faults.policy import GRIPPER, MOTION
 from specprune_ros.msg import Action, ActionChunk, PruningStatus
 from specprune_ros.ros import convert, qos
 from specprune_ros.sim.panda import robot_urdf

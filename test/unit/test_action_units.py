@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from asking import under
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from looks import request
@@ -88,9 +89,9 @@ def test_metres_move_the_arm_by_metres(tmp_path, dataset):
     """The same network outputs, read as metres and radians: what is commanded is what the training data says."""
     config = config_of(checkpoint(tmp_path, dataset), units="metres", scale_translation=0.3)
     policy = load_policy(config)
-    actions = policy.infer(request(), config).chunk.actions
+    actions = policy.infer(under(request(), config)).chunk.actions
     as_numbers = config_of(tmp_path, units="normalised")
-    raw = policy.infer(request(), as_numbers).chunk.actions
+    raw = load_policy(as_numbers).infer(under(request(), as_numbers)).chunk.actions
     for action, meant in zip(actions, raw, strict=True):
         motion = displacement(action, config.action, NO_TURN)
         np.testing.assert_allclose(motion.translation_m, meant[:3], atol=1e-12)
@@ -102,9 +103,8 @@ def test_metres_move_the_arm_by_metres(tmp_path, dataset):
 def test_a_checkpoint_may_say_what_its_actions_are(tmp_path):
     folder = checkpoint(tmp_path, "bridge_orig", action_units="metres")
     config = config_of(folder)
-    policy = load_policy(config)
-    one = policy.infer(request(), config).chunk.actions
-    two = policy.infer(request(), config_of(folder, units="metres")).chunk.actions
+    stated = config_of(folder, units="metres")
+    one, two = (load_policy(c).infer(under(request(), c)).chunk.actions for c in (config, stated))
     np.testing.assert_array_equal(one, two)
 
 

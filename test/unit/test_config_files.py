@@ -61,7 +61,7 @@ def test_every_preset_has_a_file(name):
 def known_topics():
     """What the node in the root namespace reads and writes, and ROS's own."""
     topics = Topics()
-    named = [getattr(topics, name) for name in topics.__dataclass_fields__ if name not in ("images", "image_transport")]
+    named = [value for name in topics.__dataclass_fields__ if isinstance(value := getattr(topics, name), str)]
     private = [name.replace("~", NODE) for name in named if name]
     return {*private, *topics.images, f"{NODE}/safety", "/diagnostics"}
 

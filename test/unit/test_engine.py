@@ -218,9 +218,9 @@ def test_the_least_recently_used_graphs_go_first(checkpoint, monkeypatch):
     for height in (50, 51, 50, 52):
         graph.infer(under(request(size=(height, 60)), dense))
         with_idle_moments(graph)
-    graph.infer(request(size=(50, 60)), dense)
+    graph.infer(under(request(size=(50, 60)), dense))
     assert graph.engine.ran == "graph"
-    graph.infer(request(size=(51, 60)), dense)
+    graph.infer(under(request(size=(51, 60)), dense))
     assert graph.engine.ran == "eager", "of 50, 51, 50, 52 this one was used least recently"
 
 
@@ -258,20 +258,20 @@ def test_graphs_without_cuda_fall_back_with_a_warning(checkpoint, caplog):
 def test_what_ran_is_asked_of_the_engine(checkpoint):
     """A row of a benchmark says what really ran, whatever was asked for."""
     graph = graph_policy(checkpoint, Recorder())
-    graph.infer(request(), CONFIG)
+    graph.infer(under(request(), CONFIG))
     assert graph.engine.ran == "eager"
     with_idle_moments(graph)
-    graph.infer(request(), CONFIG)
+    graph.infer(under(request(), CONFIG))
     assert graph.engine.ran == "graph"
 
 
 def test_results_are_not_overwritten_by_the_next_inference(checkpoint):
     graph = graph_policy(checkpoint, Recorder())
     graph.warm_up(CONFIG, passes=1)
-    memory = graph.infer(request(), CONFIG).memory
-    first = graph.infer(request(1, memory=memory), CONFIG)
+    memory = graph.infer(under(request(), CONFIG)).memory
+    first = graph.infer(under(request(1, memory=memory), CONFIG))
     kept, actions = first.report.kept.copy(), first.chunk.actions.copy()
-    graph.infer(request(2, memory=memory), CONFIG)
+    graph.infer(under(request(2, memory=memory), CONFIG))
     np.testing.assert_array_equal(first.report.kept, kept)
     np.testing.assert_array_equal(first.chunk.actions, actions)
 
@@ -306,13 +306,13 @@ def test_a_failed_capture_does_not_take_later_ones_with_it(tmp_path, monkeypatch
         return suffix(*args)
 
     monkeypatch.setattr(graph.engine.passes, "suffix", reads_a_value)
-    graph.infer(request(), CONFIG)
+    graph.infer(under(request(), CONFIG))
     with_idle_moments(graph)
     assert torch.cuda.current_stream() == stream and graph.engine.state != "graph"
     dense = CONFIG.updated({"pruning.aggressiveness": 0.0})
     for config in (dense, CONFIG):
-        graph.infer(request(1), config)
+        graph.infer(under(request(1), config))
     with_idle_moments(graph)
-    result = graph.infer(request(1), dense)
+    result = graph.infer(under(request(1), dense))
     assert graph.engine.ran == "graph"
-    same(result, eager.infer(request(1), dense))
+    same(result, eager.infer(under(request(1), dense)))

@@ -9,9 +9,9 @@ from gazebo_files import chain, inside, joints, links, numbers, placed, policy, 
 
 from specprune_ros.observe.kinematics import ForwardKinematics
 from specprune_ros.sim import gazebo, panda
+from specprune_ros.sim.gl import mujoco
 from specprune_ros.sim.tasks import LIFTED_M
 from specprune_ros.sim.world import POSTURE_RAD
-from specprune_ros.sim.gl import mujoco
 
 # The arm.
 

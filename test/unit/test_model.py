@@ -41,8 +41,9 @@ def inputs(checkpoint):
     return images, proprio, prompt, layout, x
 
 
-def decode(checkpoint, inputs, plan, history=History()):
+def decode(checkpoint, inputs, plan, history=None):
     *_, layout, x = inputs
+    history = history or History()
     return checkpoint.model.decode(x, checkpoint.model.rope(layout.length, x), layout, plan, history)
 
 

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from asking import under
 from tiny_checkpoints import tiny_config, write_tiny_checkpoint
 
 pytest.importorskip("openvino", reason="without OpenVINO a CPU runs op by op")
@@ -77,7 +78,9 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def engines_of(checkpoint, cache_dir):
     """The same checkpoint on both engines."""
-    return Policy(checkpoint, "openvino", str(cache_dir)), Policy(checkpoint, "eager")
+    fast = Policy(checkpoint, "openvino", str(cache_dir))
+    fast.levels_ahead = ()
+    return fast, Policy(checkpoint, "eager")
 
 
 def frames(seed, views=2, size=(224, 224)):
@@ -92,7 +95,8 @@ def request(policy, seed=0, mode=Mode.COARSE, memory=None, reference=True, size=
     proprio = np.random.default_rng(seed).uniform(-1, 1, 8).astype(np.float32) if policy.proprio_dims else None
     views = policy.view_count
     observation = Observation(5, frames(seed, views, size), proprio, RED, Motion(0.1, 0.0, 0.0))
-    return InferenceRequest(seed, observation, frames(seed + 9, views, size) if reference else None, 7, mode, memory)
+    reference_frames = frames(seed + 9, views, size) if reference else None
+    return InferenceRequest(seed, observation, reference_frames, 7, mode, memory, CONFIG.pruning)
 
 
 def compare_along_an_episode(policies, config, references=(True, True, False, True)):
@@ -105,7 +109,7 @@ def compare_along_an_episode(policies, config, references=(True, True, False, Tr
     for seed, reference in enumerate(references):
         mode = (Mode.FINE, Mode.COARSE)[seed % 2]
         one, two = (
-            policy.infer(request(policy, seed, mode, memory, reference), config)
+            policy.infer(under(request(policy, seed, mode, memory, reference), config))
             for policy, memory in zip(policies, memories, strict=True)
         )
         assert fast.engine.ran == "openvino"
@@ -155,9 +159,8 @@ def test_cameras_of_any_size_use_the_same_models(engines_of):
     assert fast.settle()
     for size in ((60, 80), (480, 640)):
         asked = request(eager, 1, reference=False, size=size)
-        np.testing.assert_allclose(
-            fast.infer(asked, CONFIG).chunk.actions, eager.infer(asked, CONFIG).chunk.actions, atol=TOLERANCE
-        )
+        one, two = (policy.infer(under(asked, CONFIG)) for policy in (fast, eager))
+        np.testing.assert_allclose(one.chunk.actions, two.chunk.actions, atol=TOLERANCE)
         assert fast.engine.ran == "openvino"
 
 
@@ -176,7 +179,7 @@ def test_the_eager_engine_answers_until_the_models_are_there_and_nothing_waits(c
     asked = request(policy)
     try:
         np.testing.assert_array_equal(
-            policy.infer(asked, CONFIG).chunk.actions, eager.infer(asked, CONFIG).chunk.actions
+            policy.infer(under(asked, CONFIG)).chunk.actions, eager.infer(under(asked, CONFIG)).chunk.actions
         )
         assert policy.engine.ran == "eager" and policy.pending == 0 and not policy.idle()
         assert "0 kinds of inference ready" in policy.engine_state and "until then op by op" in policy.engine_state
@@ -191,8 +194,8 @@ def test_stages_add_up(engines_of):
     fast, _ = engines_of
     fast.warm_up(CONFIG, passes=1)
     assert fast.settle()
-    memory = fast.infer(request(fast), CONFIG).memory
-    stages = fast.infer(request(fast, 1, memory=memory), CONFIG).report.stage_ms
+    memory = fast.infer(under(request(fast), CONFIG)).memory
+    stages = fast.infer(under(request(fast, 1, memory=memory), CONFIG)).report.stage_ms
     assert fast.engine.ran == "openvino"
     parts = [stages[name] for name in STAGES]
     assert all(value >= 0 for value in parts) and 0 < sum(parts) <= stages["total"]
@@ -207,7 +210,7 @@ def test_bf16_policies_are_converted_too(own_process, tmp_path, cache_dir):
     dense = CONFIG.updated({"pruning.aggressiveness": 0.0})
     fast.warm_up(dense, passes=1)
     assert fast.settle() and fast.engine_state == "openvino"
-    one, two = (policy.infer(request(policy), dense) for policy in (fast, eager))
+    one, two = (policy.infer(under(request(policy), dense)) for policy in (fast, eager))
     assert fast.engine.ran == "openvino" and eager.dtype is torch.bfloat16
     np.testing.assert_allclose(one.chunk.actions, two.chunk.actions, atol=0.1)
 
@@ -229,7 +232,7 @@ def converted(checkpoint, cache_dir):
         policy = Policy(checkpoint, "openvino", str(cache_dir))
         policy.warm_up(dense, passes=1)
         assert policy.settle() and policy.engine_state == "openvino", policy.engine_state
-        policy.infer(request(policy), dense)
+        policy.infer(under(request(policy), dense))
     assert policy.engine.ran == "openvino"
     return policy, len(asked)
 
@@ -302,7 +305,7 @@ def test_a_converter_that_dies_is_a_reason_and_not_a_failure(own_process, checkp
     policy = Policy(checkpoint, "openvino", str(tmp_path / "cache"))
     policy.warm_up(CONFIG, passes=1)
     assert policy.settle() and "Illegal instruction" in policy.engine_state
-    policy.infer(request(policy), CONFIG)
+    policy.infer(under(request(policy), CONFIG))
     assert policy.engine.ran == "eager"
 
 

@@ -16,6 +16,7 @@ from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.model.names import split
 from specprune_ros.model.vision import NORM_EPS
+from specprune_ros.prune.frames import patches
 
 pytestmark = pytest.mark.usefixtures("tiny_towers")
 
@@ -207,5 +208,6 @@ def test_the_towers_are_transformers_vision_models(checkpoints, which, tmp_path)
     pixels = (images - tower.mean) / tower.std
     model = (dinov2_of if tower.config.class_token else siglip_of)(tower, tmp_path)
     theirs = model(pixel_values=pixels, output_hidden_states=True).hidden_states[-1]
-    torch.testing.assert_close(tower(images), theirs[:, tower.config.prefix :], atol=1e-4, rtol=1e-4)
+    ours = tower(patches(images.movedim(1, -1), tower.config.patch))
+    torch.testing.assert_close(ours, theirs[:, tower.config.prefix :], atol=1e-4, rtol=1e-4)
     assert theirs.shape[1] == tower.config.prefix + 256

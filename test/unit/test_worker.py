@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from properties import given
-from stub_policy import FACTORY
 
+from specprune_ros.bench.faults.policy import FACTORY
 from specprune_ros.config import Config
 from specprune_ros.infer import restarts
 from specprune_ros.infer.restarts import FIRST_WAIT_S, HEALTHY_S, LONGEST_WAIT_S, MOST_FAILURES, Failures, Restarts
@@ -116,8 +116,8 @@ def test_it_loads_in_a_process_of_its_own_and_says_what_it_loaded(make):
     worker = supervised.worker
     assert worker.policy() is None and worker.state is State.LOADING and not worker.accepts(0.0)
     facts = supervised.loaded()
-    assert facts == PolicyFacts("stub", view_count=2, chunk_steps=8, proprio_dims=8, patch_grid=(16, 16))
-    assert worker.state is State.READY and worker.engine == EngineState("stub") and not worker.trouble
+    assert facts == PolicyFacts("scripted", view_count=2, chunk_steps=8, proprio_dims=8, patch_grid=(16, 16))
+    assert worker.state is State.READY and worker.engine == EngineState("scripted") and not worker.trouble
     assert worker.pid not in (0, os.getpid()) and os.path.exists(f"/proc/{worker.pid}")
 
 
@@ -273,7 +273,8 @@ def test_bad_input_is_not_the_models_fault(make):
 ENDS = {
     "segv": "was ended by SIGSEGV (Segmentation fault) during inference 1",
     "exit": "ended with exit status 3 during inference 1",
-    "kill": "was ended by SIGKILL (Killed by somebody, or by the kernel because memory ran out: see dmesg) during inference 1",
+    "kill": "was ended by SIGKILL (Killed by somebody, or by the kernel because memory ran out: see dmesg) "
+    "during inference 1",
 }
 
 
@@ -410,7 +411,7 @@ def test_pauses_after_failures_grow_to_a_second():
 def test_a_policy_that_cannot_be_loaded_says_why_in_one_line_and_is_not_tried_again(
     make, monkeypatch, caplog, how, text
 ):
-    monkeypatch.setenv("STUB_LOAD", how)
+    monkeypatch.setenv("SPECPRUNE_SCRIPTED_LOAD", how)
     supervised = make()
     assert supervised.until_state(State.FAILED) == []
     with pytest.raises(PolicyUnavailable) as error:
@@ -430,7 +431,7 @@ def test_a_factory_that_does_not_exist_is_named(make):
 def test_a_load_that_fails_after_a_death_is_tried_again_and_named(make, monkeypatch, tmp_path):
     how = tmp_path / "how"
     how.write_text("")
-    monkeypatch.setenv("STUB_LOAD", str(how))
+    monkeypatch.setenv("SPECPRUNE_SCRIPTED_LOAD", str(how))
     supervised = make()
     supervised.loaded()
     how.write_text("refuse")
@@ -484,7 +485,7 @@ def test_closing_ends_the_process_whatever_it_does(make, task):
 
 
 def test_closing_while_it_loads(make, monkeypatch):
-    monkeypatch.setenv("STUB_LOAD", "hang")
+    monkeypatch.setenv("SPECPRUNE_SCRIPTED_LOAD", "hang")
     supervised = make()
     pid = supervised.worker.pid
     assert supervised.worker.close(1.0) and not os.path.exists(f"/proc/{pid}")
@@ -496,7 +497,7 @@ from specprune_ros.config import Config
 from specprune_ros.infer.worker import InferenceWorker
 sys.path.insert(0, {helpers!r})
 from test_worker_requests import request
-worker = InferenceWorker("stub_policy:load", Config(), 0.0)
+worker = InferenceWorker("specprune_ros.bench.faults.policy:load", Config(), 0.0)
 while worker.policy() is None:
     worker.poll(0.0)
 worker.submit(request({task!r}), 1e9, 0.0)

@@ -40,7 +40,7 @@ def modes_of(config, periods=200):
                 [0.5 * (-1) ** (period // 40), 0.2, 0.1, 0, 0, 0, 1] if fast else [0, 0, -0.001, 0, 0, 0, 1]
             )
             chunk = ActionChunk(request.chunk_id, now, np.tile(action, (8, 1)), request.mode, loop.instruction)
-            loop.accept(InferenceResult(chunk, None, PolicyMemory(None, loop.instruction, now)), now)
+            loop.accept(InferenceResult(request, chunk, None, PolicyMemory(None, loop.instruction, now)), now)
     return seen
 
 

@@ -119,6 +119,7 @@ def in_frame(name: str):
 
 
 def no_rotation():
+    """A quaternion of length sqrt(2)."""
     return lambda message: setattr(message.pose.orientation, "w", 1.0)
 
 
@@ -165,7 +166,7 @@ FAULTS = (
     Fault("pose stamps stand still", spoiled("pose", stuck), HOLDS, "robot state"),
     Fault("pose 0.6 s late", spoiled("pose", stamped(0.6)), HOLDS, "robot state"),
     Fault("pose not finite", spoiled("pose", at(y=math.nan)), HOLDS, "not finite"),
-    Fault("pose without a rotation", spoiled("pose", lambda: no_rotation()), HOLDS, "quaternion"),
+    Fault("pose with a wrong quaternion", spoiled("pose", no_rotation), HOLDS, "quaternion"),
     Fault("pose in another frame", spoiled("pose", in_frame("world")), HOLDS, "world"),
     Fault("pose elsewhere for good", spoiled("pose", at(x=1.4)), DISARMS, "possible"),
     Fault("two poses in turn", spoiled("pose", in_turns), DISARMS, "possible"),

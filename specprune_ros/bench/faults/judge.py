@@ -5,7 +5,7 @@ Nothing here is shared with the code that is judged: speed, acceleration and jer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,12 +15,10 @@ SLACK = np.array([1e-6, 1e-4, 1e-2, 1.0])
 """Rounding of a message's numbers: [m or rad], and the same per second, squared and cubed."""
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """One command. motion: (6,) translation [m] and rotation [rad] of one period; all zero: rest."""
 
     stamp_ns: int
-    arrived_s: float
     motion: np.ndarray
     message: object
 
@@ -36,6 +34,8 @@ class Judge:
     def __init__(self, limits: Limits, period_s: float):
         self.limits, self.period_s = limits, period_s
         self.seen: list[Seen] = []
+        self.arrivals_s: list[float] = []
+        """When each of them arrived."""
         self.violations: list[str] = []
         self.forward = True
         """Stamps never go back."""
@@ -60,7 +60,7 @@ class Judge:
         """Motion that is stamped later is a violation."""
         self._forbidden_ns = now_ns
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: Seen, arrived_s: float) -> None:
         """One more command, in the order of arrival."""
         if not np.isfinite(seen.motion).all():
             self.violation(f"not finite: {seen.message}")
@@ -76,6 +76,7 @@ class Judge:
         self._before = [seen.motion, self._before[0]]
         self._last_ns = seen.stamp_ns
         self.seen.append(seen)
+        self.arrivals_s.append(arrived_s)
 
     def violation(self, text: str) -> None:
         self.violations.append(text)

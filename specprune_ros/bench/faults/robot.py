@@ -84,12 +84,17 @@ class StandInRobot:
         stamp = convert.header(now_ns, "").stamp
         for index, publisher in enumerate(self._cameras):
             image = Image(height=SIDE, width=SIDE, step=3 * SIDE, encoding="rgb8")
-            image.data.frombytes(self._noise.integers(60, 200, 3 * SIDE * SIDE, dtype=np.uint8).tobytes())
+            image.data.frombytes(self._picture().tobytes())
             self._send(index, publisher, image, stamp)
         pose = convert.pose(EndEffector(now_ns, self.position, self.turn), self._frame)
         self._send("pose", self._pose, pose, stamp)
         joints = JointState(name=[*ARM, *Names().finger_joints], position=[*POSTURE_RAD, self.finger, self.finger])
         self._send("joints", self._joints, joints, stamp)
+
+    def _picture(self) -> np.ndarray:
+        """A ramp of grey, with a camera's noise, so that no picture is like the one before."""
+        ramp = np.linspace(60, 190, SIDE, dtype=np.float32)[:, None, None] + np.zeros((SIDE, SIDE, 3), np.float32)
+        return (ramp + self._noise.normal(0.0, 2.0, ramp.shape)).astype(np.uint8)
 
     def _on_command(self, message) -> None:
         position, turn = self._target

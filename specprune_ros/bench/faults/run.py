@@ -134,8 +134,8 @@ def trial(scene, fault, interface: str) -> Trial:
     while (now_s := time.monotonic()) - began_s < LONGEST_S:
         scene.spin(0.01)
         reasons += _news(scene, reasons)
-        moving = [seen for seen in scene.judge.seen[begin:] if seen.moves]
-        last_s = moving[-1].arrived_s if moving else began_s
+        last = max((i for i in range(begin, len(scene.judge.seen)) if scene.judge.seen[i].moves), default=None)
+        last_s = began_s if last is None else scene.judge.arrivals_s[last]
         if scene.robot.speed_mps > STILL_MPS:
             still_s = None
         elif still_s is None:
@@ -144,9 +144,8 @@ def trial(scene, fault, interface: str) -> Trial:
         disarmed = scene.status is not None and scene.status.safety != "armed"
         if now_s - last_s > QUIET_S and (ended or disarmed or fault.outcome == HOLDS and any(reasons)):
             break
-    after = scene.judge.seen[begin:]
-    last = max((i for i, seen in enumerate(after) if seen.moves), default=-1)
-    rest = after[last + 1].arrived_s - began_s if last + 1 < len(after) else None
+    next_index = begin if last is None else last + 1
+    rest = scene.judge.arrivals_s[next_index] - began_s if next_index < len(scene.judge.seen) else None
     outcome = ENDS if scene.pid is None else DISARMS if disarmed else HOLDS
     if outcome != HOLDS:
         scene.judge.forbid(scene.node.get_clock().now().nanoseconds)
@@ -163,7 +162,7 @@ def trial(scene, fault, interface: str) -> Trial:
         interface=interface,
         outcome=outcome,
         expected=fault.outcome,
-        last_command_s=after[last].arrived_s - began_s if last >= 0 else 0.0,
+        last_command_s=last_s - began_s,
         rest_s=rest,
         still_s=still_s,
         resumes_s=resumes_s,

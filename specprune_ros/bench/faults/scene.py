@@ -69,7 +69,7 @@ class LiveScene:
         self.node.create_subscription(self.kind, self.topic, self._on_command, qos.EVENTS)
         self.node.create_subscription(NodeStatus, f"{NODE}/node_status", self._on_status, qos.LATCHED)
         self.node.create_subscription(String, f"{NODE}/safety", self._on_safety, qos.LATCHED)
-        self._task = self.node.create_publisher(String, f"{NODE}/instruction", qos.EVENTS)
+        self._task = self.node.create_publisher(String, f"{NODE}/instruction", qos.LATCHED)
         environment = {**local_environment(), "ROS_DOMAIN_ID": str(self._domain)}
         self._nodes = NodeProcesses(self._folder, environment)
         return self
@@ -105,14 +105,17 @@ class LiveScene:
         self.start()
         self.say("move")
         self.judge.allow()
-        self.until(self._armed, "arming")
-        self.until_moving(6)
+        begin = len(self.judge.seen)  # a model that hangs disarms it again, until there is another
+        self.until(lambda: self._armed() and self._moves_since(begin) >= 6, "motion")
 
     def until_moving(self, count: int) -> float:
         """Wait for so many moving commands; when the first of them arrived [s]."""
         begin = len(self.judge.seen)
-        self.until(lambda: sum(seen.moves for seen in self.judge.seen[begin:]) >= count, "motion")
-        return next(seen.arrived_s for seen in self.judge.seen[begin:] if seen.moves)
+        self.until(lambda: self._moves_since(begin) >= count, "motion")
+        return next(self.judge.arrivals_s[i] for i in range(begin, len(self.judge.seen)) if self.judge.seen[i].moves)
+
+    def _moves_since(self, begin: int) -> int:
+        return sum(seen.moves for seen in self.judge.seen[begin:])
 
     def _armed(self) -> bool:
         if self.status is not None and self.status.safety == "armed":
@@ -185,7 +188,7 @@ class LiveScene:
 
     def _on_command(self, message) -> None:
         stamp_ns, motion = convert.stamp_ns(message.header, self.topic), self._motion(message)
-        self.judge.add(Seen(stamp_ns, time.monotonic(), motion, message))
+        self.judge.add(Seen(stamp_ns, motion, message), time.monotonic())
 
     def _motion(self, message) -> np.ndarray:
         if isinstance(message, PoseStamped):

@@ -1,14 +1,12 @@
 """A policy without a model: starts at once and does what the instruction says. Loaded by the process of the model as
-`stub_policy:load`.
+FACTORY says.
 
 A small motion: "move"; the opposite one: "back"; none: "still"; with an open gripper: "open"; numbers far out of range,
-different in every step: "wild".
-What a broken model does: "slow" takes 1.5 s; "hang" and "gil" never answer, the second with the interpreter blocked;
-"raise", "oom" raise; "nan", "short" answer nonsense; "segv", "exit", "kill" end the process; "stop" stops it; "idle"
-answers, and then fails in its idle work.
-What a broken load does: the environment variable STUB_LOAD names it: "slow", "hang", "segv", "exit", "raise" (an error
-nobody has thought of), "torch" (no such module), "refuse" (a CheckpointError); or a file that holds such a word.
-"""
+different in every step: "wild". What a broken model does: "slow" takes 1.5 s; "hang" and "gil" never answer, the second
+with the interpreter blocked; "raise", "oom" raise; "nan", "short" answer nonsense; "segv", "exit", "kill" end the
+process; "stop" stops it; "idle" answers, and then fails in its idle work. What a broken load does: the environment
+variable SPECPRUNE_SCRIPTED_LOAD names it: "slow", "hang", "segv", "exit", "raise" (an error nobody has thought of),
+"torch" (no such module), "refuse" (a CheckpointError); or a file that holds such a word."""
 
 import ctypes
 import os
@@ -16,20 +14,19 @@ import resource
 import signal
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 from specprune_ros.model.errors import CheckpointError
-from specprune_ros.types import ActionChunk, InferenceResult, PolicyMemory, PruningReport
+from specprune_ros.types import ActionChunk, EngineState, InferenceResult, PolicyMemory, PruningReport
 
-FACTORY = "stub_policy:load"
+FACTORY = "specprune_ros.bench.faults.policy:load"
 MOTION = (0.2, 0.0, -0.1, 0.0, 0.0, 0.3)
 GRIPPER = 0.25
 
 
 def load(config):
-    word = os.environ.get("STUB_LOAD", "")
+    word = os.environ.get("SPECPRUNE_SCRIPTED_LOAD", "")
     if word.startswith("/"):
         word = Path(word).read_text().strip()
     if word == "refuse":
@@ -37,7 +34,7 @@ def load(config):
     if word == "torch":
         import no_such_torch  # noqa: F401
     misbehave(word)
-    return StubPolicy(config.policy.views or 2)
+    return ScriptedPolicy(config.policy.views or 2)
 
 
 def misbehave(how):
@@ -69,15 +66,15 @@ def allocate_more_than_there_is():
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-class StubPolicy:
-    name = "stub"
+class ScriptedPolicy:
+    name = "scripted"
     proprio_dims = 8
     chunk_steps = 8
     patch_grid = (16, 16)
 
     def __init__(self, view_count):
         self.view_count = view_count
-        self.engine = SimpleNamespace(name="stub", pending=0, trouble="")
+        self.engine = EngineState("scripted")
         self._task = ""
 
     def idle(self):
