@@ -1,7 +1,7 @@
 """The policy on a Franka. `ros2 launch specprune_ros franka.launch.py bringup:=true robot_ip:=172.16.0.2`
 
-Cameras, and MoveIt Servo or a Cartesian controller for the commands, are started apart from this (README). Nothing
-moves before `ros2 service call /policy_node/arm std_srvs/srv/Trigger`.
+Cameras, and MoveIt Servo or a Cartesian controller for the commands, are started apart from this
+(docs/how_to/franka.md). Nothing moves before `ros2 service call /policy_node/arm std_srvs/srv/Trigger`.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The one declaration of every run-time parameter: default, unit, range, whether it is live, and what it does.
 
-ROS descriptors, the YAML check and the README table derive from this file. A configuration is frozen and validated
-whole; a live change builds a new one (`Config.updated`), which the node swaps in at the next inference.
+ROS descriptors, the YAML check and docs/reference/parameters.md derive from this file. A configuration is frozen and
+validated whole; a live change builds a new one (`Config.updated`), which the node swaps in at the next inference.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def lookup(name: str) -> Parameter:
     declared = _by_name()
     if name not in declared:
         near = difflib.get_close_matches(name, declared, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see the parameter table in the README"
+        hint = f"did you mean {' or '.join(near)}?" if near else "see docs/reference/parameters.md"
         raise ConfigError(f"unknown parameter {name!r}; {hint}")
     return declared[name]
 

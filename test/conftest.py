@@ -57,6 +57,9 @@ def pytest_collection_modifyitems(items):
         tier = Path(item.path).relative_to(ROOT / "test").parts[0]
         if tier in TIERS:
             item.add_marker(tier)
+        # Graphs beside each other would take each other's time; a file's fixtures are made once.
+        on_a_graph = item.get_closest_marker("ros") is not None
+        item.add_marker(pytest.mark.xdist_group("ros" if on_a_graph else str(item.path)))
 
 
 def pytest_ignore_collect(collection_path):

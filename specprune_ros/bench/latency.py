@@ -48,9 +48,8 @@ def run(config: Config, levels: Sequence[float], args: argparse.Namespace) -> in
     policies, stock, skipped = _load(config, chosen(args.engines), console)
     if not policies:
         raise ConfigError(f"--engines: none of them can run here: {'; '.join(skipped.values())}")
-    runners = {engine: PolicyRunner(policy) for engine, policy in policies.items()}
-    if stock is not None:
-        runners[STOCK] = StockRunner(stock)
+    runners: dict[str, Runner] = {} if stock is None else {STOCK: StockRunner(stock)}
+    runners |= {engine: PolicyRunner(policy) for engine, policy in policies.items()}
     default = default_engine(policies)
     policy = policies[default]
     rows = [row for name in runners for row in rows_of(name, config, levels, name == default and not args.quick)]

@@ -14,7 +14,7 @@ import numpy as np
 from specprune_ros import rotation
 from specprune_ros.config import ActionScale, Limits
 from specprune_ros.control.profile import Bounds, Moving, Room, Steered, Vector, braked, steered
-from specprune_ros.types import ACTION_DIMS, BadInput, Displacement
+from specprune_ros.types import ACTION_DIMS, BadInput, Displacement, Motion
 
 LIMIT_NAMES = ("range", "step", "speed", "acceleration", "jerk", "workspace")
 """In the order in which they are applied."""
@@ -139,6 +139,15 @@ def full_scale(scale: ActionScale, limits: Limits, period_s: float) -> tuple[flo
     metres = min(limits.step_translation, limits.linear_speed * period_s)
     radians = min(limits.step_rotation, limits.angular_speed * period_s)
     return min(1.0, metres / scale.scale_translation), min(1.0, radians / scale.scale_rotation)
+
+
+def share_of_full_scale(motion: Motion, scale: ActionScale, limits: Limits, period_s: float) -> Motion:
+    """Motion as a share of the fastest that the arm may do now: what is coarse is judged by that
+    (docs/explanation/method.md, controller)."""
+    linear, angular = full_scale(scale, limits, period_s)
+    if not (linear and angular):  # an arm that may not move is never coarse
+        return Motion(0.0, 0.0, 0.0)
+    return Motion(motion.linear / linear, motion.angular / angular, motion.dz / linear)
 
 
 def _bounds(limits: Limits, period_s: float) -> tuple[Bounds, Bounds]:

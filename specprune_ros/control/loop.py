@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from specprune_ros.config import Config, check_views
+from specprune_ros.control.counters import Counters
 from specprune_ros.control.drive import Drive, unfit_for_arming
 from specprune_ros.control.executor import ChunkExecutor
-from specprune_ros.control.limits import full_scale
+from specprune_ros.control.limits import share_of_full_scale
 from specprune_ros.observe.continuity import CALM_S, Continuity
 from specprune_ros.observe.gaps import clock_jumped_back
 from specprune_ros.observe.history import FrameHistory, Images
 from specprune_ros.observe.inputs import STATE, Inputs, state_origin
-from specprune_ros.observe.motion import MotionEstimator, longest_offset, reference_offset
-from specprune_ros.observe.motion import speed as motion_speed
+from specprune_ros.observe.motion import MotionEstimator, longest_offset, reference_offset, speed
 from specprune_ros.prune.controller import next_mode
 from specprune_ros.types import (
     NANOSECONDS,
@@ -40,33 +40,6 @@ from specprune_ros.types import (
     Observation,
     PolicyMemory,
 )
-
-
-@dataclass
-class Counters:
-    """What happened since the start."""
-
-    ticks: int = 0
-    commands: int = 0
-    """periods with a command; the safety gate may still keep it back"""
-    holds: int = 0
-    requests: int = 0
-    """also the number of the newest chunk"""
-    accepted: int = 0
-    ignored: int = 0
-    """results for an old instruction or from before a reset"""
-    failures: int = 0
-    """inferences that raised or returned an unusable chunk"""
-    deadline_misses: int = 0
-    """ticks that ran out of chunk while an inference was outstanding"""
-    replans: int = 0
-    """chunks dropped on a coarse -> fine switch"""
-    resets: int = 0
-    bad_inputs: int = 0
-    dropped_steps: int = 0
-    """steps of accepted chunks that passed during inference"""
-    limited: int = 0
-    """commands that a limit changed"""
 
 
 @dataclass
@@ -159,7 +132,7 @@ class ControlLoop:
         if text != self.instruction:
             self.instruction = text
             self._note_reset(f"a new instruction: {text!r}")
-            self._forget_plan()
+            self.drop_plan()
 
     def update_config(self, config: Config) -> None:
         """Swap in a new configuration (parameters that are not live keep their effect). Which instruction is in force
@@ -173,16 +146,23 @@ class ControlLoop:
         """What speaks against arming now, of all that this loop knows."""
         if reason := self.blocked(now_ns):
             return [reason]
-        speed = self.motion and motion_speed(self.motion, self.config.action, self.config.control.rate)
-        return unfit_for_arming(self.measured, speed, self.config)
+        fast = self.motion and speed(self.motion, self.config.action, self.config.control.rate)
+        return unfit_for_arming(self.measured, fast, self.config)
 
     def drop_plan(self) -> None:
-        """What was planned before now must not move the arm: plan afresh."""
-        self._forget_plan()
+        """What was planned and remembered before now must not move the arm: plan afresh. An inference under way becomes
+        obsolete but still occupies the policy."""
+        self._memory: PolicyMemory | None = None
+        self._executor.clear()
+        self._inferred_ns: int | None = None
+        self._replan = False
+        self._error: str | None = None
+        if self._outstanding is not None:
+            self._outstanding.obsolete = True
 
     def engage(self) -> None:
         """The arm was just armed. What was planned before must not move it, and its path begins where it is."""
-        self._forget_plan()
+        self.drop_plan()
         self.drive.engage(self.measured)
 
     def disagreement(self) -> str | None:
@@ -232,8 +212,8 @@ class ControlLoop:
         if self._outstanding is not None or not self._wanted(now_ns) or self.blocked(now_ns):
             return None
         observation = self._observation()
-        speed = observation.motion.linear if observation.motion else 0.0
-        offset = reference_offset(speed, self.config.pruning.reference, self._history.capacity_periods)
+        linear = observation.motion.linear if observation.motion else 0.0
+        offset = reference_offset(linear, self.config.pruning.reference, self._history.capacity_periods)
         reference_images, frame_offset = self._history.reference(observation.stamp_ns, offset) or (None, 0)
         self.counters.requests += 1
         request = InferenceRequest(
@@ -285,9 +265,6 @@ class ControlLoop:
     def tick(self, now_ns: int) -> Command | Hold:
         """The command for the period that starts now, or why there is none."""
         self.counters.ticks += 1
-        return self._decide(now_ns)
-
-    def _decide(self, now_ns: int) -> Command | Hold:
         if clock_jumped_back(self._tick_ns, now_ns, self._period_ns):
             self.reset(f"the clock went back by {(self._tick_ns - now_ns) / NANOSECONDS:.2f} s")
         self._tick_ns = now_ns
@@ -321,24 +298,16 @@ class ControlLoop:
         return Hold(reason, self.drive.brake(self._inputs.state, self.config, now_ns))
 
     def _update_mode(self) -> None:
-        motion = self._motion.latest()
-        controller = self.config.pruning.controller
-        before, self.mode = self.mode, next_mode(self.mode, motion and self._relative(motion), controller)
+        motion, config = self._motion.latest(), self.config
+        controller, period_s = config.pruning.controller, self._period_ns / NANOSECONDS
+        share = motion and share_of_full_scale(motion, config.action, config.limits, period_s)
+        before, self.mode = self.mode, next_mode(self.mode, share, controller)
         entered_fine = before is Mode.COARSE and self.mode is Mode.FINE and motion is not None
         if entered_fine and controller.enabled and controller.replan_on_fine and self._executor.has_chunk:
             self._executor.drop()
             # An inference that is under way is still used, so that the arm need not wait for two; the fine one follows.
             self._replan = True
             self.counters.replans += 1
-
-    def _relative(self, motion: Motion) -> Motion:
-        """Motion as a share of the fastest that the arm may do now: what is coarse is judged by that
-        (docs/explanation/method.md, controller)."""
-        period_s = self._period_ns / NANOSECONDS
-        linear, angular = full_scale(self.config.action, self.config.limits, period_s)
-        if not (linear and angular):  # an arm that may not move is never coarse
-            return Motion(0.0, 0.0, 0.0)
-        return Motion(motion.linear / linear, motion.angular / angular, motion.dz / linear)
 
     def _wanted(self, now_ns: int) -> bool:
         """A frame that was not inferred yet, and a chunk that runs out or must be replaced."""
@@ -349,17 +318,10 @@ class ControlLoop:
         return self._replan or self._executor.remaining_steps(now_ns, control) <= control.lead_steps
 
     def _observation(self) -> Observation:
+        """The newest frame and state, with the motion since the last inference."""
         stamp_ns, images = self._history.newest
-        return Observation(
-            stamp_ns=stamp_ns,
-            images=images,
-            proprio=self._inputs.proprio,
-            instruction=self.instruction,
-            motion=self._motion_since_inference(),
-        )
-
-    def _motion_since_inference(self) -> Motion | None:
-        return self._motion.latest() if self._inferred_ns is None else self._motion.mean_since(self._inferred_ns)
+        motion = self._motion.latest() if self._inferred_ns is None else self._motion.mean_since(self._inferred_ns)
+        return Observation(stamp_ns, images, self._inputs.proprio, self.instruction, motion)
 
     def _check_length(self, actions: np.ndarray) -> None:
         if actions.shape[:1] != (self._chunk_steps,):
@@ -371,22 +333,12 @@ class ControlLoop:
         self.counters.resets += 1
         self.last_reset = reason
 
-    def _forget_plan(self) -> None:
-        """Memory and chunk; an inference under way becomes obsolete but still occupies the policy."""
-        self._memory: PolicyMemory | None = None
-        self._executor.clear()
-        self._inferred_ns: int | None = None
-        self._replan = False
-        self._error: str | None = None
-        if self._outstanding is not None:
-            self._outstanding.obsolete = True
-
     def _reset_derived(self, reason: str) -> None:
         """A gap in the frames: everything that was derived from earlier measurements."""
         self._note_reset(reason)
         self._motion.reset()
         self.mode = Mode.FINE
-        self._forget_plan()
+        self.drop_plan()
 
     def _forget_all(self) -> None:
         self._inputs.clear()
@@ -395,4 +347,4 @@ class ControlLoop:
         self._motion.reset()
         self.mode = Mode.FINE
         self._tick_ns: int | None = None
-        self._forget_plan()
+        self.drop_plan()

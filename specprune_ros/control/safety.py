@@ -3,7 +3,7 @@ long.
 
 States: DISARMED --arm--> ARMED --disarm, long hold, rival publisher--> DISARMED; any --estop--> ESTOPPED
 --reset_estop--> DISARMED. No clock and no ROS: `now_ns` is an argument. This is not a functional-safety device
-(README)."""
+(docs/explanation/safety.md)."""
 
 from __future__ import annotations
 

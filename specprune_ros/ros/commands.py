@@ -7,8 +7,10 @@ from rclpy.node import Node
 
 from specprune_ros.config import Config
 from specprune_ros.control.hand import HandState
+from specprune_ros.ros import owners
 from specprune_ros.ros.gripper import Gripper
 from specprune_ros.ros.interfaces import INTERFACES
+from specprune_ros.ros.publishers import Publishers
 from specprune_ros.ros.robot_mode import robot_mode
 from specprune_ros.ros.servo import Servo
 from specprune_ros.types import Command, EndEffector
@@ -20,8 +22,11 @@ class CommandOutput:
     """Publishes commands; when they cease, rest, and then nothing. Once closed, nothing any more."""
 
     def __init__(self, node: Node, config: Config):
-        self._node = node
         self._interface = INTERFACES[config.output.interface](node, config)
+        self._publishers = Publishers(node, self.topic)
+        self._gid = self._publishers.own_gid()
+        if self._gid:
+            owners.note(self._gid)
         self._hand = None if self._interface.has_gripper else Gripper(node, config)
         twist = config.output.interface == "servo_twist"
         self._servo = Servo(node, config) if twist and config.output.switch_servo else None
@@ -39,12 +44,8 @@ class CommandOutput:
 
         measured: where it is; prepare: nothing else speaks against arming, so what has to happen before it begins."""
         found = []
-        rivals = self._node.count_publishers(self.topic) - 1
-        if rivals > 0:
-            found.append(
-                f"{rivals} other publisher{'s' * (rivals > 1)} on {self.topic}; stop {'them' if rivals > 1 else 'it'} "
-                "first; one that was killed is forgotten after about 20 s"
-            )
+        if rivals := self._publishers.besides_own():
+            found.append(rivals)
         if self._robot_mode and (obstacle := self._robot_mode.obstacle()):
             found.append(obstacle)
         if self._servo and (obstacle := self._servo.obstacle(measured, prepare and not found)):
@@ -97,4 +98,6 @@ class CommandOutput:
         if self._rests_left and not self._closed:
             self.finish(now_ns)
             self._interface.publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
+        if self._gid:
+            owners.forget(self._gid)
         self._closed = True

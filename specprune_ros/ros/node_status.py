@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from rclpy.node import Node
 
+from specprune_ros.control.counters import Counters
 from specprune_ros.control.jitter import Steadiness
-from specprune_ros.control.loop import Counters
 from specprune_ros.control.safety import SafetyGate
 from specprune_ros.infer.worker import State
 from specprune_ros.msg import ControlPeriods, ModelStatus, NodeStatus

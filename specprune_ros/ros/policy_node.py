@@ -15,9 +15,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from specprune_ros.config import ConfigError
+from specprune_ros.control.counters import Counters
 from specprune_ros.control.jitter import Steadiness
 from specprune_ros.control.limits import displacement
-from specprune_ros.control.loop import ControlLoop, Counters
+from specprune_ros.control.loop import ControlLoop
 from specprune_ros.control.safety import SafetyGate
 from specprune_ros.infer.worker import State, WorkerLost
 from specprune_ros.msg import ActionChunk, NodeStatus, PruningStatus
@@ -67,7 +68,6 @@ class PolicyNode:
         self._model = ModelHost(self.POLICY_FACTORY)
         self._diagnostics = Diagnostics(node, self._gate, self._model)
         self._status = NodeStatusOutput(node, self._model, self._gate, self._instructions)
-
         self._policy: PolicyFacts | None = None
         self._inputs: InputStreams | None = None
         self._loop: ControlLoop | None = None

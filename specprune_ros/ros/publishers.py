@@ -14,6 +14,8 @@ from typing import NamedTuple
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 
+from specprune_ros.ros import owners
+
 REFRESH_S = 0.5
 """How long a known list of publishers is believed while their number stays the same."""
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
@@ -56,6 +58,28 @@ class Publishers:
             self._offers = self._living()
         return self._offers
 
+    def besides_own(self) -> str | None:
+        """Says so when this node, which publishes the topic itself, is not the only one."""
+        offers = list(self.offers())
+        own = next((offer for offer in offers if offer.node == self._node.get_fully_qualified_name()), None)
+        if own:
+            offers.remove(own)
+        if not offers:
+            return None
+        hint = "" if all(offer.certain for offer in offers) else f"; {FORGOTTEN}"
+        who = named(tuple(offer.node for offer in offers))
+        others = f"{len(offers)} other publisher{'s' * (len(offers) > 1)} on {self.topic}: {who}"
+        return f"{others}; stop {'them' if len(offers) > 1 else 'it'} first{hint}"
+
+    def own_gid(self) -> bytes | None:
+        """The identifier of this process's publisher; None where the middleware does not say whose it is."""
+        host, mine = _own_host(self._node), (os.getpid() & 0xFFFF).to_bytes(2, "little")
+        for info in self._node.get_publishers_info_by_topic(self._given):
+            gid = bytes(info.endpoint_gid)
+            if host is not None and gid[:2] == FAST_DDS and gid[HOST] == host and gid[PROCESS] == mine:
+                return gid
+        return None
+
     def nodes(self) -> tuple[str, ...]:
         return tuple(offer.node for offer in self.offers())
 
@@ -78,7 +102,7 @@ class Publishers:
             alive = local and _is_running(int.from_bytes(gid[PROCESS], "little"))
             if alive:
                 self._seen_alive.add(gid)
-            elif gid in self._seen_alive:
+            elif gid in self._seen_alive or owners.has_ended(gid):
                 continue  # it was on this machine, and has ended
             reliable = info.qos_profile.reliability is ReliabilityPolicy.RELIABLE
             living.append(Offer(_full_name(info), info.topic_type, reliable, alive))

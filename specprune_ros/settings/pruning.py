@@ -9,7 +9,7 @@ from specprune_ros.settings.declaration import param
 
 @dataclass(frozen=True)
 class Static:
-    """Action-level static pruning (method.md 1)."""
+    """Action-level static pruning (docs/explanation/method.md, Static pruning)."""
 
     enabled: bool = param(True, "Prune visual tokens once per action chunk, after the first decoder layers")
     k_global: int = param(
@@ -41,7 +41,8 @@ class Static:
 
 @dataclass(frozen=True)
 class ReferenceFrame:
-    """Which earlier frame the current one is compared with: T = floor(base + slope * v) + offset (method.md 1)."""
+    """Which earlier frame the current one is compared with: T = floor(base + slope * v) + offset
+    (docs/explanation/method.md, Static pruning)."""
 
     base: float = param(7.0, "b of T = floor(b + k v) + offset", unit="periods", bounds=(0.0, 100.0))
     slope: float = param(
@@ -55,7 +56,7 @@ class ReferenceFrame:
 
 @dataclass(frozen=True)
 class Dynamic:
-    """Layer-level dynamic pruning (method.md 2)."""
+    """Layer-level dynamic pruning (docs/explanation/method.md, Dynamic pruning)."""
 
     enabled: bool = param(True, "Drop more visual tokens on the way through the decoder")
     keep_ratio: float = param(0.9, "Share of the visual tokens kept at each prune layer", bounds=(0.1, 1.0))
@@ -69,7 +70,8 @@ class Dynamic:
 
 @dataclass(frozen=True)
 class Controller:
-    """Action-aware controller (method.md 3); thresholds in normalised action units per control period."""
+    """Action-aware controller (docs/explanation/method.md); thresholds in normalised action units per control
+    period."""
 
     enabled: bool = param(True, "Choose coarse or fine mode from the measured motion; off: always fine")
     enter_linear: float = param(0.4, "Fine mode needs translation below this", unit="action units", bounds=(0.0, 10.0))

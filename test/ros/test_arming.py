@@ -116,7 +116,7 @@ def test_another_publisher_blocks_arming_and_disarms(rig):
     rig.arm()
     rig.until_moving()
     rival = rig.graph.node.create_publisher(Action, f"{NODE}/action", qos.EVENTS)
-    rig.until_state(f"disarmed: 1 other publisher on {NODE}/action; stop it first")
+    rig.until_state(f"disarmed: 1 other publisher on {NODE}/action: /test; stop it first")
     rig.watch.forbid()
     rig.assert_silence()
     success, why = rig.trigger("arm")

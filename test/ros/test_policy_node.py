@@ -31,7 +31,7 @@ class Bench:
         self.chunks = graph.listen(ActionChunk, f"{NODE}/chunk")
         self.statuses = graph.listen(PruningStatus, f"{NODE}/status")
         self.diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
-        self.task = graph.node.create_publisher(String, f"{NODE}/instruction", qos.EVENTS)
+        self.task = graph.node.create_publisher(String, f"{NODE}/instruction", qos.LATCHED)
         self.process = graph.start_stub(**parameters)
 
     def say(self, text):

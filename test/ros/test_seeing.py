@@ -96,7 +96,7 @@ def shared(tmp_path_factory):
         graph.statuses = graph.listen(PruningStatus, f"{NODE}/status")
         graph.actions = graph.listen(Action, f"{NODE}/action")
         graph.reports = graph.listen(DiagnosticArray, "/diagnostics")
-        graph.task = graph.node.create_publisher(String, f"{NODE}/instruction", qos.EVENTS)
+        graph.task = graph.node.create_publisher(String, f"{NODE}/instruction", qos.LATCHED)
         graph.robot = robot
         graph.start_stub(instruction="move")
         graph.until(lambda: graph.statuses and len(graph.actions) > 3, what="a flow of actions")

@@ -22,6 +22,7 @@ from specprune_ros.infer.load import load_policy
 from specprune_ros.sim.env import SimState, TabletopEnv
 from specprune_ros.sim.expert import expert_action
 from specprune_ros.sim.settings import SIMULATION
+from specprune_ros.sim.suites import SUITES
 from specprune_ros.types import STAGES, ActionChunk, InferenceResult, Mode, PolicyMemory, PruningReport
 
 CHUNK_STEPS = 8
@@ -91,7 +92,10 @@ class StubPolicy:
 
     def __init__(self, act=None):
         self.act = act or self.numbered
-        self.requests = []
+        self.requests, self.levels_ahead = [], ()
+
+    def settle(self):
+        return True
 
     def numbered(self, request):
         actions = np.zeros((CHUNK_STEPS, 7))
@@ -208,7 +212,7 @@ def tiny_policy(tmp_path_factory):
 
 def test_the_real_policy_fits_into_rollout_and_benchmark(monkeypatch, tabletop, tiny_policy):
     monkeypatch.setattr(tabletop, "max_steps", 16)
-    monkeypatch.setattr("specprune_ros.sim.env.EPISODE_S", 0.8)
+    monkeypatch.setitem(SUITES, "pick", replace(SUITES["pick"], episode_s=0.8))
     monkeypatch.setattr(bench, "GEMM_SECONDS", 0.0)
     episode = run_episode(tabletop, tiny_policy, Config().updated(SIMULATION), seed=0)
     assert episode.modes.pop("dense") >= 1, "the first pass has no history"

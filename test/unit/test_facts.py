@@ -72,7 +72,7 @@ def test_image_topics_are_what_realsense_makes_of_the_camera_names(config):
     pattern = re.sub("<[a-z_]+>", "{}", FACTS["realsense_ros"]["image"]["topic"])
     namespace = FACTS["realsense_ros"]["image"]["defaults"]["camera_namespace"]
     names = [pattern.format(namespace, name) for name in ("third_person", "wrist")]
-    assert list(config.topics.images) == names, "camera_name is what the README and docs say to set"
+    assert list(config.topics.images) == names, "camera_name is what docs/how_to/franka.md says to set"
 
 
 @pytest.mark.parametrize("name", ["Grasp", "Move", "Homing"])

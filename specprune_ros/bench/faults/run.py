@@ -31,6 +31,9 @@ QUIET_S = 0.5
 """So long without a moving command counts as rest."""
 LONGEST_S = 30.0
 """A fault that has not stopped the arm by then counts as not stopped."""
+LATEST_S = 0.1
+TOLD_S = 3.0
+"""A reason that has not been given by then counts as not given."""
 STILL_MPS = 1e-3
 RESUMES_S = 10.0
 
@@ -108,15 +111,15 @@ def play_round(interface: str, seed: int) -> list[Trial]:
     from specprune_ros.bench.faults.cases import FAULTS
     from specprune_ros.bench.faults.scene import LiveScene
 
-    faults = list(FAULTS)
-    random.Random(seed).shuffle(faults)
+    faults, rng = list(FAULTS), random.Random(seed)
+    rng.shuffle(faults)
     domain = 1 + (os.getpid() * 7 + seed) % 100
     with tempfile.TemporaryDirectory() as folder, LiveScene(interface, Path(folder), domain) as scene:
-        return [trial(scene, fault, interface) for fault in faults]
+        return [trial(scene, fault, interface, rng.uniform(0.0, LATEST_S)) for fault in faults]
 
 
-def trial(scene, fault, interface: str) -> Trial:
-    """One fault on a moving arm."""
+def trial(scene, fault, interface: str, after_s: float) -> Trial:
+    """One fault on a moving arm. after_s: how long it has moved by then, so that control periods are hit anywhere."""
     from specprune_ros.bench.faults.cases import DISARMS, ENDS, HOLDS
     from specprune_ros.bench.faults.robot import START_M
 
@@ -125,15 +128,16 @@ def trial(scene, fault, interface: str) -> Trial:
         scene.robot.place(START_M)
         scene.spin(1.5)
     scene.arm_and_move()
+    scene.spin(after_s)
     begin, known = len(scene.judge.seen), len(scene.judge.violations)
     scene.safety.clear()
-    reasons: list[str] = []
+    scene.holds.clear()
     fault.begin(scene)
     began_s = time.monotonic()
     still_s = None
     while (now_s := time.monotonic()) - began_s < LONGEST_S:
         scene.spin(0.01)
-        reasons += _news(scene, reasons)
+        reasons = _reasons(scene)
         last = max((i for i in range(begin, len(scene.judge.seen)) if scene.judge.seen[i].moves), default=None)
         last_s = began_s if last is None else scene.judge.arrivals_s[last]
         if scene.robot.speed_mps > STILL_MPS:
@@ -142,7 +146,8 @@ def trial(scene, fault, interface: str) -> Trial:
             still_s = now_s - began_s
         ended = scene.pid is None
         disarmed = scene.status is not None and scene.status.safety != "armed"
-        if now_s - last_s > QUIET_S and (ended or disarmed or fault.outcome == HOLDS and any(reasons)):
+        told = fault.outcome == HOLDS and (any(fault.hint in text for text in reasons) or now_s - began_s > TOLD_S)
+        if now_s - last_s > QUIET_S and (ended or disarmed or told):
             break
     next_index = begin if last is None else last + 1
     rest = scene.judge.arrivals_s[next_index] - began_s if next_index < len(scene.judge.seen) else None
@@ -172,11 +177,10 @@ def trial(scene, fault, interface: str) -> Trial:
     )
 
 
-def _news(scene, known: list[str]) -> list[str]:
-    said = [text.partition(": ")[2] for text in scene.safety if not text.startswith("armed")]
-    if scene.status is not None and scene.status.hold_reason:
-        said.append(scene.status.hold_reason)
-    return [text for text in dict.fromkeys(said) if text not in known]
+def _reasons(scene) -> list[str]:
+    """What the node gave as reasons since the fault began, each once."""
+    disarmed = (text.partition(": ")[2] for text in scene.safety if not text.startswith("armed"))
+    return list(dict.fromkeys([*disarmed, *scene.holds]))
 
 
 def rows(trials: Sequence[Trial]) -> list[dict[str, object]]:

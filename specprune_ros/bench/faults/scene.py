@@ -66,6 +66,8 @@ class LiveScene:
         self.judge = Judge(Limits(), PERIOD_S)
         self.status: NodeStatus | None = None
         self.safety: list[str] = []
+        self.holds: list[str] = []
+        """What the node said on these: of its safety state, and why it commands nothing."""
         self.node.create_subscription(self.kind, self.topic, self._on_command, qos.EVENTS)
         self.node.create_subscription(NodeStatus, f"{NODE}/node_status", self._on_status, qos.LATCHED)
         self.node.create_subscription(String, f"{NODE}/safety", self._on_safety, qos.LATCHED)
@@ -208,6 +210,8 @@ class LiveScene:
 
     def _on_status(self, message: NodeStatus) -> None:
         self.status = message
+        if message.hold_reason:
+            self.holds.append(message.hold_reason)
 
     def _on_safety(self, message: String) -> None:
         self.safety.append(message.data)
