@@ -22,7 +22,7 @@ from rich.table import Table
 
 from specprune_ros.bench.machine import load_average, machine
 from specprune_ros.config import Config
-from specprune_ros.demo.nodes import NodeProcesses, local_environment, node_parameters
+from specprune_ros.demo.nodes import NodeProcesses, local_environment, node_parameters, sim_command
 from specprune_ros.eval.results import changed_parameters, write_json
 
 RATES_HZ = (20.0, 50.0)
@@ -53,8 +53,7 @@ def measure(config: Config, minutes: float, busy_loops: int = 0) -> dict[str, fl
     """One row: see `jitter_client.measured`."""
     environment = local_environment()
     with tempfile.TemporaryDirectory() as folder, NodeProcesses(Path(folder), environment) as nodes:
-        rate = ["--ros-args", "-p", f"control_rate:={config.control.rate}"]  # the loop is closed at every rate
-        nodes.start("sim_node", [sys.executable, "-m", "specprune_ros.ros.sim_node", *rate])
+        nodes.start("sim_node", sim_command(config))
         policy = [sys.executable, "-m", "specprune_ros.ros.policy_node"]
         instructed = config.updated({"topics.instruction": "/sim_node/instruction"})
         nodes.start("policy_node", [*policy, *node_parameters(instructed, Path(folder))])

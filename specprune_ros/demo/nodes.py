@@ -100,6 +100,12 @@ def local_environment() -> dict[str, str]:
     return shell_variables.cleaned(os.environ, shell_variables.own_prefix())
 
 
+def sim_command(config: Config) -> list[str]:
+    """The simulator at the control rate, without which it refuses actions: each is meant for one control period."""
+    command = [sys.executable, "-m", "specprune_ros.ros.sim_node"]
+    return [*command, "--ros-args", "-p", f"control_rate:={float(config.control.rate)}"]
+
+
 def node_parameters(config: Config, folder: Path) -> list[str]:
     """Arguments that give the policy node `config`: what differs from the defaults, in a file in `folder`."""
     import yaml

@@ -22,7 +22,7 @@ from rich.text import Text
 from specprune_ros.bench.machine import machine
 from specprune_ros.config import Config
 from specprune_ros.demo import report
-from specprune_ros.demo.nodes import NODE_NAME, NodeDied, NodeProcesses, local_environment, node_parameters
+from specprune_ros.demo.nodes import NODE_NAME, NodeDied, NodeProcesses, local_environment, node_parameters, sim_command
 from specprune_ros.demo.trace import EpisodeTrace
 from specprune_ros.eval import stats
 from specprune_ros.eval.results import write_json
@@ -67,7 +67,7 @@ def perform(
     os.environ.update(local_environment())  # before rclpy reads it, here and in the nodes
     logs = (args.report / "logs").resolve()
     with NodeProcesses(logs, os.environ) as nodes:
-        nodes.start("sim_node", [sys.executable, "-m", "specprune_ros.ros.sim_node"])
+        nodes.start("sim_node", sim_command(config))
         nodes.start(NODE_NAME, [sys.executable, "-m", "specprune_ros.ros.policy_node", *node_parameters(config, logs)])
         with client_class() as client, Display(console, client, args.episodes) as display:
             stage = Stage(client, nodes, display)

@@ -18,9 +18,9 @@ import tables
 from tiny_checkpoints import write_tiny_checkpoint
 
 from specprune_ros.cli import main as cli
-from specprune_ros.config import parameters
+from specprune_ros.config import Config, parameters
 from specprune_ros.demo import report, video
-from specprune_ros.demo.nodes import NodeDied, NodeProcesses
+from specprune_ros.demo.nodes import NodeDied, NodeProcesses, sim_command
 from specprune_ros.demo.trace import EpisodeTrace, Inference, packed, unpacked
 
 PERIOD_NS = 50_000_000
@@ -299,6 +299,12 @@ def test_messages_become_tables_with_their_comments():
         ("", "(answer)", ""),
         ("`bool`", "`ok`", ""),
     ]
+
+
+def test_the_simulator_steps_at_the_rate_of_the_loop():
+    """Fault 29: at another rate every action is meant for a period of another length."""
+    command = sim_command(Config().updated({"control.rate": 50.0}))
+    assert command[-1] == "control_rate:=50.0"
 
 
 @pytest.mark.ros
