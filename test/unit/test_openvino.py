@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from asking import under
-from tiny_checkpoints import tiny_config, write_tiny_checkpoint
+from tiny_checkpoints import write_tiny_checkpoint
 
 pytest.importorskip("openvino", reason="without OpenVINO a CPU runs op by op")
+
+from openvino_rig import CONFIG, checkpoint_of, request
 
 from specprune_ros.config import Config
 from specprune_ros.infer import capture_openvino, converter, engines
@@ -27,10 +29,8 @@ from specprune_ros.infer.model_cache import SUFFIX
 from specprune_ros.infer.passes import Passes
 from specprune_ros.infer.policy import Policy
 from specprune_ros.model.checkpoint import load_checkpoint
-from specprune_ros.types import STAGES, InferenceRequest, Mode, Motion, Observation
+from specprune_ros.types import STAGES, Mode
 
-RED = "pick up the red cube"
-CONFIG = Config().updated({"instruction": RED})
 TOLERANCE = 1e-4
 """Of actions in float32, on inputs whose tokens are no ties."""
 
@@ -64,12 +64,6 @@ def cache_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("converted")
 
 
-def checkpoint_of(folder, **specprune):
-    config = copy.deepcopy(tiny_config())
-    config["specprune"] |= specprune
-    return load_checkpoint(write_tiny_checkpoint(folder, config=config))
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     return checkpoint_of(tmp_path_factory.mktemp("tiny"))
@@ -81,22 +75,6 @@ def engines_of(checkpoint, cache_dir):
     fast = Policy(checkpoint, "openvino", str(cache_dir))
     fast.levels_ahead = ()
     return fast, Policy(checkpoint, "eager")
-
-
-def frames(seed, views=2, size=(224, 224)):
-    """Smooth pictures: patches differ clearly, so that rounding decides nowhere."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: size[0], : size[1]] / max(size)
-    waves = [rng.uniform(1, 9, 3) * x[..., None] + rng.uniform(1, 9, 3) * y[..., None] for _ in range(views)]
-    return tuple((127 + 120 * np.sin(wave + rng.uniform(0, 6, 3))).astype(np.uint8) for wave in waves)
-
-
-def request(policy, seed=0, mode=Mode.COARSE, memory=None, reference=True, size=(224, 224)):
-    proprio = np.random.default_rng(seed).uniform(-1, 1, 8).astype(np.float32) if policy.proprio_dims else None
-    views = policy.view_count
-    observation = Observation(5, frames(seed, views, size), proprio, RED, Motion(0.1, 0.0, 0.0))
-    reference_frames = frames(seed + 9, views, size) if reference else None
-    return InferenceRequest(seed, observation, reference_frames, 7, mode, memory, CONFIG.pruning)
 
 
 def compare_along_an_episode(policies, config, references=(True, True, False, True)):

@@ -1,0 +1,67 @@
+"""`specprune bench --model openvla-7b` in small, on a CPU."""
+
+import json
+
+import pytest
+import torch
+
+from specprune_ros.bench import model_report as report
+from specprune_ros.cli import main as cli
+
+# The command.
+
+
+LENGTH = 605
+"""Tokens of two views, the state, the prompt and the actions."""
+
+
+def run_tiny(path, *more):
+    argv = ["bench", "--model", "openvla-7b", "--scale", "tiny", "--rounds", "1", "--observations", "2"]
+    return cli.main([*argv, "--aggressiveness", "0.5", "--json", str(path), *more])
+
+
+@pytest.fixture(scope="module")
+def tiny_result(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bench") / "tiny.json"
+    assert run_tiny(path, "--set", "policy.device=cpu") == 0
+    return json.loads(path.read_text())
+
+
+@pytest.mark.slow
+def test_the_path_runs_on_a_cpu_and_says_what_it_is_not(tiny_result):
+    assert (tiny_result["scale"], tiny_result["gpu_measurement"]) == ("tiny", False)
+    assert tiny_result["sequence"] == {"tokens": LENGTH, "visual": 512, "views": 2}
+    names = [(row["name"], row["engine"], row["granularity"]) for row in tiny_result["rows"]]
+    pruned = [("pruned", engine, mode) for engine in ("eager", "graph") for mode in ("coarse", "fine")]
+    assert names == [("stock", "stock", "dense"), ("dense", "eager", "dense"), ("dense", "graph", "dense"), *pruned]
+    assert all(("skipped" in row) == (row["engine"] == "graph") for row in tiny_result["rows"])
+    assert "CUDA" in tiny_result["rows"][2]["skipped"]
+    assert tiny_result["targets"] == [], "bounds are for cards"
+    assert tiny_result["agreement"]["stock_vs_eager"] < 1e-3
+    assert "NOT a GPU measurement" in report.about(tiny_result)
+
+
+def test_rows_have_their_documented_keys(tiny_result):
+    stock, eager, _, coarse, fine = tiny_result["rows"][:5]
+    for row in (stock, eager, coarse, fine):
+        assert row["samples"] == 2 and row["p50_ms"] > 0 and row["floor_ms"] > 0 and row["p50_ms"] > row["floor_ms"]
+        assert set(row["stages_ms"]) == {"preprocess", "vision", "selection", "decoder", "head"}
+        assert row["speedup_vs_dense_captured"] is None
+    assert coarse["tokens_kept"] < fine["tokens_kept"] < eager["tokens_kept"] == stock["tokens_kept"] == 512
+    assert coarse["gflop"] < fine["gflop"] < eager["gflop"] < stock["gflop"]
+    assert coarse["floor_ms"] < fine["floor_ms"] < eager["floor_ms"]
+    assert coarse["layer_lengths"][0] == LENGTH > coarse["layer_lengths"][-1]
+
+
+def test_the_full_scale_without_a_gpu_is_refused_with_the_remedy(capsys):
+    assert cli.main(["bench", "--model", "openvla-7b", "--set", "policy.device=cpu"]) == 2
+    assert "--scale tiny" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="captured rows need a CUDA device")
+def test_captured_rows_run_on_a_gpu(tmp_path):
+    path = tmp_path / "gpu.json"
+    assert run_tiny(path) == 0
+    result = json.loads(path.read_text())
+    assert [row for row in result["rows"] if "skipped" in row] == []
+    assert result["agreement"]["graph_vs_eager"] < 0.02 and result["agreement"]["stock_vs_eager"] < 0.02
