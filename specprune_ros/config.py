@@ -15,7 +15,7 @@ from specprune_ros.settings.declaration import ConfigError, Parameter, param
 from specprune_ros.settings.inputs import IMAGE_FLIPS, IMAGE_ROTATIONS, Pictures, Topics
 from specprune_ros.settings.interface import Control, Output, RealTime, Robot
 from specprune_ros.settings.motion import ActionScale, Limits, Safety, Supervision
-from specprune_ros.settings.policy import Policy
+from specprune_ros.settings.policy import PolicySettings
 from specprune_ros.settings.pruning import Controller, Dynamic, Pruning, ReferenceFrame, Static
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "PRESET_NAMES",
     "Parameter",
     "Pictures",
-    "Policy",
+    "PolicySettings",
     "Pruning",
     "RealTime",
     "ReferenceFrame",
@@ -67,7 +67,7 @@ class Config:
     supervision: Supervision = field(default_factory=Supervision)
     output: Output = field(default_factory=Output)
     realtime: RealTime = field(default_factory=RealTime)
-    policy: Policy = field(default_factory=Policy)
+    policy: PolicySettings = field(default_factory=PolicySettings)
     topics: Topics = field(default_factory=Topics)
     pictures: Pictures = field(default_factory=Pictures)
     robot: Robot = field(default_factory=Robot)

@@ -112,7 +112,7 @@ class PruningReport:
     from_local_per_view: tuple[int, ...]
     from_fill_per_view: tuple[int, ...]
     frame_offset: int
-    reused_global: bool
+    used_last_attention: bool
     stage_ms: dict[str, float]
     """[ms] of every one of `STAGES`, and `total`."""
     layer_lengths: tuple[int, ...]
@@ -125,12 +125,11 @@ class PruningReport:
 class PolicyMemory:
     """What one inference hands to the next: the only backward flow besides measured state.
 
-    salient: the visual tokens that drew most attention in the last pass, opaque outside `infer` and `prune`: a tensor
-    that stays on the model's device, or the number by which the process of the model knows that tensor;
-    instruction: the task it belongs to; stamp_ns: its observation's stamp.
-    """
+    last_attention: the visual tokens that drew most attention in the last pass, opaque outside `infer` and `prune`: a
+    tensor that stays on the model's device, or the number by which the process of the model knows that tensor;
+    instruction: the task it belongs to; stamp_ns: its observation's stamp."""
 
-    salient: object
+    last_attention: object
     instruction: str
     stamp_ns: int
 

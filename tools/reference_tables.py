@@ -195,7 +195,7 @@ def layer_table(place: Place) -> str:
     rows = []
     for name, depth in DEPTHS.items():
         when = schedule(depth)
-        listed = (", ".join(map(str, layers)) for layers in (when.local, when.dynamic, when.reuse))
+        listed = (", ".join(map(str, layers)) for layers in (when.local, when.dynamic, when.remembered))
         rows.append((name, str(depth), *listed))
     headings = ("model", "layers", "local scores, static pruning after the last of them", "dynamic pruning", "reused")
     return table(headings, rows, right=(1,))

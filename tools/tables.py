@@ -5,7 +5,7 @@ Without files it looks at every document of the repository. A block is what lies
 
     evaluation, bench,        results of `specprune evaluate`, `bench` and `demo` with --json, read from
     stages, demo, control,    docs/results/NAME.json (stages: bench.json), or from the file that the marker names,
-    bench-openvla-7b          relative to the document: `<!-- begin: bench results/other.json -->`
+    faults, bench-openvla-7b  relative to the document: `<!-- begin: bench results/other.json -->`
     headline                  the shortest summary of evaluation and bench, for the README
     parameters                every parameter of the policy node, from config.py
     simulator                 those of the simulator node
@@ -200,6 +200,49 @@ def demo_table(result: Mapping) -> str:
     return "\n".join([table(("", "over ROS 2"), rows), "", _machine(result["machine"])])
 
 
+def faults_table(result: Mapping) -> str:
+    """One line a fault: what became of the node, and for every command interface how long moving commands came."""
+    rows = result["rows"]
+    interfaces = list(dict.fromkeys(row["interface"] for row in rows))
+    lines = []
+    for name in dict.fromkeys(row["fault"] for row in rows):
+        group = {row["interface"]: row for row in rows if row["fault"] == name}
+        outcomes = dict.fromkeys(outcome for row in group.values() for outcome in row["outcomes"])
+        lines.append(
+            (
+                name,
+                " or ".join(outcomes),
+                *(
+                    _spread(group[interface]["last_command_ms"]) if interface in group else ""
+                    for interface in interfaces
+                ),
+                _longest(group.values(), "rest_ms"),
+                _longest(group.values(), "still_ms"),
+                _longest(group.values(), "resumes_ms"),
+                str(sum(row["out_of_limits"] for row in group.values())),
+            )
+        )
+    lasts = (f"last motion, {interface} [ms]" for interface in interfaces)
+    headings = ("fault", "the node", *lasts, "rest, max", "still, max", "moves again, max", "out of limits")
+    trials = sum(row["repetitions"] for row in rows)
+    about = (
+        f"{result['repetitions']} repetitions of each, {trials} in all; p50 / p99 / max, from the beginning of the "
+        f"fault. {_machine(result['machine'])}"
+    )
+    return "\n".join([table(headings, lines), "", about])
+
+
+def _spread(times: Mapping | None) -> str:
+    return " / ".join(f"{times[part]:.0f}" for part in ("p50", "p99", "max")) if times else ""
+
+
+def _longest(rows, name: str) -> str:
+    known = [row[name]["max"] for row in rows if row[name]]
+    return f"{max(known):.0f}" if known else ""
+
+
+NO_FAULTS = "Not measured yet."
+
 NO_7B = (
     "GPU figures of the 7B model are not measured. On a machine with a GPU: "
     "`specprune bench --model openvla-7b --json docs/results/bench-openvla-7b.json`."
@@ -211,6 +254,7 @@ BLOCKS: dict[str, Render] = {
     "stages": results("bench", stages_table),
     "demo": results("demo", demo_table),
     "control": results("control", control_table),
+    "faults": results("faults", faults_table, missing=NO_FAULTS),
     "bench-openvla-7b": results("bench-openvla-7b", bench_model_table, missing=NO_7B),
     "headline": headline,
     "parameters": reference.parameter_table,

@@ -20,7 +20,7 @@ from rich.console import Console
 from specprune_ros.bench.gpu import gpu_state, peak_gib, synchronise
 from specprune_ros.bench.machine import machine
 from specprune_ros.bench.model_report import result_of, tables
-from specprune_ros.bench.model_rows import CAMERA_PIXELS, OBSERVATIONS, Row, Warnings, frames, place
+from specprune_ros.bench.model_rows import CAMERA_PIXELS, OBSERVATIONS, ModelRow, Warnings, frames, place
 from specprune_ros.bench.roofline import Rates, measure_rates
 from specprune_ros.bench.stock import Stock
 from specprune_ros.config import Config
@@ -91,19 +91,19 @@ class ModelBench:
         self.warm_up_s = 0.0
         self.after_change_ms: float | None = None
 
-    def rows(self, levels: Sequence[float], eager: bool) -> list[Row]:
+    def rows(self, levels: Sequence[float], eager: bool) -> list[ModelRow]:
         """Stock, dense, and pruned at every level in both modes; pruned op by op only if asked for or nothing else
         can run."""
         dense = variant(self.config, "dense")
-        rows = [Row("stock", "stock", Mode.DENSE, dense)]
-        rows += [Row("dense", engine, Mode.DENSE, dense) for engine in ("eager", "graph")]
+        rows = [ModelRow("stock", "stock", Mode.DENSE, dense)]
+        rows += [ModelRow("dense", engine, Mode.DENSE, dense) for engine in ("eager", "graph")]
         for engine in ("eager", "graph") if eager or "graph" not in self.policies else ("graph",):
             for level in levels:
                 pruned = self.config.updated({"pruning.aggressiveness": level})
-                rows += [Row("pruned", engine, mode, pruned) for mode in (Mode.COARSE, Mode.FINE)]
+                rows += [ModelRow("pruned", engine, mode, pruned) for mode in (Mode.COARSE, Mode.FINE)]
         return rows
 
-    def warm(self, rows: Sequence[Row]) -> None:
+    def warm(self, rows: Sequence[ModelRow]) -> None:
         """Get every row ready; one that cannot run is skipped with its reason. Then measure the card itself."""
         started = time.monotonic()
         self._own_memory()
@@ -120,7 +120,7 @@ class ModelBench:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def round(self, rows: Sequence[Row], passes: int, seed: int, reporter) -> None:
+    def round(self, rows: Sequence[ModelRow], passes: int, seed: int, reporter) -> None:
         """A block of `passes` inferences of every row, in shuffled order."""
         running = [row for row in rows if not row.skipped]
         for row in random.Random(seed).sample(running, len(running)):
@@ -137,7 +137,7 @@ class ModelBench:
             row.peak_gib = max(row.peak_gib or 0.0, peak_gib(self.device) or 0.0) or None
         self.states.append(gpu_state(self.device))
 
-    def result(self, rows: Sequence[Row]) -> dict[str, object]:
+    def result(self, rows: Sequence[ModelRow]) -> dict[str, object]:
         """The JSON document as far as it is measured."""
         rates = self.rates
         facts = {
@@ -175,7 +175,7 @@ class ModelBench:
         }
         return result_of(facts, [row.measured(self._products(row), rates) for row in rows])
 
-    def _warm(self, row: Row) -> None:
+    def _warm(self, row: ModelRow) -> None:
         if row.engine == "stock":
             self.stock = Stock(self.checkpoint)
             row.infer = self._infer_stock
@@ -194,11 +194,11 @@ class ModelBench:
         if self._ran(row) != row.engine:
             row.skipped = f"not captured: {self.policies[row.engine].engine_state}"
 
-    def _ran(self, row: Row) -> str:
+    def _ran(self, row: ModelRow) -> str:
         """The engine that really ran the row's last inference."""
         return self.policies[row.engine].ran if row.engine in self.policies else row.engine
 
-    def _timed(self, row: Row, index: int) -> tuple[float, dict[str, float]]:
+    def _timed(self, row: ModelRow, index: int) -> tuple[float, dict[str, float]]:
         """One inference: (end to end [ms], stages [ms])."""
         now, before = (self.observations[i % OBSERVATIONS] for i in (index, index - 1))
         synchronise(self.device)
@@ -207,20 +207,20 @@ class ModelBench:
         synchronise(self.device)
         return 1e3 * (time.perf_counter() - started), stages_ms
 
-    def _infer_stock(self, row: Row, now: Observation, before: Observation) -> dict[str, float]:
+    def _infer_stock(self, row: ModelRow, now: Observation, before: Observation) -> dict[str, float]:
         row.actions, stages_ms = self.stock.infer(now)
         row.tokens_kept = self.layout.visual
         row.lengths = (self.layout.length,) * self.checkpoint.config.decoder.layers
         return stages_ms
 
-    def _infer_policy(self, row: Row, now: Observation, before: Observation) -> dict[str, float]:
+    def _infer_policy(self, row: ModelRow, now: Observation, before: Observation) -> dict[str, float]:
         request = InferenceRequest(0, now, before.images, FRAME_OFFSET, row.mode, row.memory, row.config.pruning)
         result = self.policies[row.engine].infer(request)
         row.memory, row.actions = result.memory, result.chunk.actions
         row.lengths, row.tokens_kept = result.report.layer_lengths, result.report.tokens_kept
         return {stage: ms for stage, ms in result.report.stage_ms.items() if stage != "total"}
 
-    def _products(self, row: Row) -> tuple[Product, ...]:
+    def _products(self, row: ModelRow) -> tuple[Product, ...]:
         config = self.checkpoint.config
         if row.skipped:
             return ()
@@ -234,7 +234,8 @@ class ModelBench:
         policy = self.policies.get("graph")
         if policy is None:
             return None
-        changed = Row("pruned", "graph", Mode.COARSE, self.config.updated({"pruning.aggressiveness": CHANGED_LEVEL}))
+        config = self.config.updated({"pruning.aggressiveness": CHANGED_LEVEL})
+        changed = ModelRow("pruned", "graph", Mode.COARSE, config)
         changed.infer = self._infer_policy
         slowest_ms = 0.0
         for index in range(CHANGED_PASSES):
@@ -255,7 +256,7 @@ class ModelBench:
         self.memory["policy_gib"] = round((total - free) / 2**30, 3)
         self.memory["policy_allocated_peak_gib"] = peak_gib(self.device)
 
-    def _agreement(self, rows: Sequence[Row]) -> dict[str, float | None]:
+    def _agreement(self, rows: Sequence[ModelRow]) -> dict[str, float | None]:
         """Largest difference of actions on the same frames, against our dense engine op by op."""
         by_engine = {row.engine: row for row in rows if row.name != "pruned" and not row.skipped}
         reference, found = by_engine.get("eager"), {}

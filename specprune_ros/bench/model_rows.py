@@ -29,14 +29,14 @@ BLOCK = 8
 
 
 @dataclass
-class Row:
+class ModelRow:
     """One way to run the model, and what was measured of it. `skipped`: why there is nothing."""
 
     name: str
     engine: str
     mode: Mode
     config: Config
-    infer: Callable[[Row, Observation, Observation], dict[str, float]] | None = None
+    infer: Callable[[ModelRow, Observation, Observation], dict[str, float]] | None = None
     skipped: str = ""
     memory: PolicyMemory | None = None
     lengths: tuple[int, ...] = ()

@@ -13,7 +13,6 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -28,6 +27,7 @@ from specprune_ros.infer.worker import InferenceWorker
 from specprune_ros.types import (
     STAGES,
     ActionChunk,
+    EngineState,
     InferenceRequest,
     InferenceResult,
     Mode,
@@ -49,7 +49,7 @@ class CopyingPolicy:
     """Copies its frames and knows nothing."""
 
     name, view_count, chunk_steps, proprio_dims, patch_grid = "copying", 2, 8, 8, (16, 16)
-    engine = SimpleNamespace(name="none", pending=0, trouble="")
+    engine = EngineState("none")
 
     def idle(self) -> bool:
         return False
@@ -198,7 +198,7 @@ def _report(request: InferenceRequest) -> PruningReport:
         from_local_per_view=pair,
         from_fill_per_view=pair,
         frame_offset=request.frame_offset,
-        reused_global=False,
+        used_last_attention=False,
         stage_ms=dict.fromkeys((*STAGES, "total"), 0.0),
         layer_lengths=(560,) * 8,
         kept=np.zeros(512, np.uint8),

@@ -22,9 +22,9 @@ from specprune_ros.infer.graphs import Captured, Key, Prefix, Shelf, Wanted, key
 from specprune_ros.infer.passes import (
     Cameras,
     Half,
-    Inputs,
     Outputs,
     Passes,
+    PassInputs,
     PrefixHalf,
     PrefixInputs,
     SuffixHalf,
@@ -58,15 +58,15 @@ class Engine(Protocol):
     state: str
     """The engine in words: its name, what is still being made, and what went wrong."""
 
-    def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
+    def run(self, inputs: PassInputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
         """One inference; does not wait for the device. What was spent may be read after the outputs were."""
         ...
 
-    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+    def expect(self, inputs: PassInputs, layout: Layout, plan: Plan) -> None:
         """Such an inference may come: what it needs is made when there is time."""
         ...
 
-    def prepare(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+    def prepare(self, inputs: PassInputs, layout: Layout, plan: Plan) -> None:
         """Such an inference comes next: what it needs is made now, unless that takes long."""
         ...
 
@@ -91,14 +91,14 @@ class EagerEngine:
         self.state = f"{self.name}: {why}" if why else self.name
         self._ropes: dict[Layout, Rope] = {}
 
-    def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
+    def run(self, inputs: PassInputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
         clock, rope = clock_for(inputs.prompt.device), self.rope(layout)
         seen = self.passes.see(Cameras(inputs.frames, inputs.reference), clock)
         fixed = (layout, rope, plan.scored, plan.static.similarity)
         middle = self.passes.prefix(seen, inputs.prompt, inputs.proprio, *fixed, clock)
-        return self.passes.suffix(middle, inputs.reuse, layout, rope, plan, clock), clock
+        return self.passes.suffix(middle, inputs.last_attention, layout, rope, plan, clock), clock
 
-    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+    def expect(self, inputs: PassInputs, layout: Layout, plan: Plan) -> None:
         """Nothing to get ready: the first pass of a kind is only slower."""
 
     prepare = expect
@@ -153,7 +153,7 @@ class GraphEngine:
         # A capture's helpers end with the engine; at the end of the process they end by themselves.
         weakref.finalize(self, capture.release).atexit = False
 
-    def run(self, inputs: Inputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
+    def run(self, inputs: PassInputs, layout: Layout, plan: Plan) -> tuple[Outputs, Spent]:
         key = self._key(inputs, layout, plan)
         pair = self.shelf.pair(key)
         if pair is None:
@@ -169,10 +169,10 @@ class GraphEngine:
         outputs = refilled(suffix.outputs, [output.clone() for output in tensors_of(suffix.outputs)])
         return outputs, Together(*seeing, prefix.captured.spent(), suffix.spent())
 
-    def expect(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+    def expect(self, inputs: PassInputs, layout: Layout, plan: Plan) -> None:
         self._want(self._key(inputs, layout, plan), Wanted(inputs, layout, plan))
 
-    def prepare(self, inputs: Inputs, layout: Layout, plan: Plan) -> None:
+    def prepare(self, inputs: PassInputs, layout: Layout, plan: Plan) -> None:
         self.expect(inputs, layout, plan)
         while self.idle():
             pass
@@ -207,7 +207,7 @@ class GraphEngine:
         ready = f"{self.shelf.ready} kinds of inference ready, {left} being made, until then op by op"
         return self.name + (f" ({ready})" if left else "") + (f": {self.trouble}" if self.trouble else "")
 
-    def _key(self, inputs: Inputs, layout: Layout, plan: Plan) -> Key:
+    def _key(self, inputs: PassInputs, layout: Layout, plan: Plan) -> Key:
         """Cameras of every size share a graph that does not begin with their frames."""
         key = key_of(inputs, layout, plan)
         return key if self._capture.from_cameras else key._replace(sizes=())
@@ -242,14 +242,14 @@ class GraphEngine:
         if prefix is None:
             half = PrefixHalf(self.passes, layout, rope, plan.scored, plan.static.similarity)
             given = self._prefix_buffers(inputs, plan.scored)
-            prefix = Prefix(given, self._reuse_buffer(layout), self._capture(half, given))
+            prefix = Prefix(given, self._attention_buffer(layout), self._capture(half, given))
             self.shelf.put_prefix(key, prefix)
         if plan not in prefix.suffixes:
-            given = SuffixInputs(prefix.captured.outputs, prefix.reuse)
+            given = SuffixInputs(prefix.captured.outputs, prefix.last_attention)
             self.shelf.put_suffix(key, prefix, self._capture(SuffixHalf(self.passes, layout, rope, plan), given))
 
     @torch.inference_mode()
-    def _prefix_buffers(self, inputs: Inputs, scored: bool) -> PrefixInputs:
+    def _prefix_buffers(self, inputs: PassInputs, scored: bool) -> PrefixInputs:
         """Tensors of their own for everything a first half reads; a reference is always there where tokens are
         scored."""
         images = Cameras(inputs.frames, (inputs.reference or inputs.frames) if scored else None)
@@ -260,8 +260,8 @@ class GraphEngine:
         return refilled(given, [self._buffer(tensor) for tensor in tensors_of(given)])
 
     @torch.inference_mode()
-    def _reuse_buffer(self, layout: Layout) -> Tensor:
-        layers = len(schedule(len(self.passes.model.decoder.layers)).reuse)
+    def _attention_buffer(self, layout: Layout) -> Tensor:
+        layers = len(schedule(len(self.passes.model.decoder.layers)).remembered)
         device = next(self.passes.model.parameters()).device
         return torch.full((layers, layout.views, layout.patches), -torch.inf, device=device)
 
@@ -269,7 +269,7 @@ class GraphEngine:
         dtype = self._capture.dtype if self._capture.dtype and like.is_floating_point() else like.dtype
         return like.to(dtype, copy=True, memory_format=torch.contiguous_format)
 
-    def _fill(self, prefix: Prefix, inputs: Inputs) -> list[Spent]:
+    def _fill(self, prefix: Prefix, inputs: PassInputs) -> list[Spent]:
         """Copy an inference's values into the buffers, on the device's own timeline; what was spent on seeing outside
         the graph."""
         given, spent = prefix.given, []
@@ -283,10 +283,10 @@ class GraphEngine:
         _copy((given.prompt, given.proprio), (inputs.prompt, inputs.proprio))
         if given.compare is not None:
             given.compare.fill_(inputs.reference is not None)
-        if inputs.reuse is None:
-            prefix.reuse.fill_(-torch.inf)
+        if inputs.last_attention is None:
+            prefix.last_attention.fill_(-torch.inf)
         else:
-            prefix.reuse.copy_(inputs.reuse, non_blocking=True)
+            prefix.last_attention.copy_(inputs.last_attention, non_blocking=True)
         return spent
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from specprune_ros.infer.clock import Spent
-from specprune_ros.infer.passes import Inputs, Middle, Outputs, PrefixInputs
+from specprune_ros.infer.passes import Middle, Outputs, PassInputs, PrefixInputs
 from specprune_ros.model.vla import Plan
 from specprune_ros.prune.layout import Layout
 
@@ -53,7 +53,7 @@ class Key(NamedTuple):
         return self[:-1]
 
 
-def key_of(inputs: Inputs, layout: Layout, plan: Plan) -> Key:
+def key_of(inputs: PassInputs, layout: Layout, plan: Plan) -> Key:
     """sizes: of the frames of all views and of the frames they are compared with."""
     frames = (*inputs.frames, *(inputs.reference or inputs.frames))
     return Key(layout, tuple(tuple(frame.shape) for frame in frames), plan.scored, plan.static.similarity, plan)
@@ -64,7 +64,7 @@ class Prefix:
     """A captured first half: the buffers it reads, the buffer of the last pass's scores, and its suffixes."""
 
     given: PrefixInputs
-    reuse: Tensor
+    last_attention: Tensor
     captured: Captured
     suffixes: OrderedDict[Plan, Captured] = field(default_factory=OrderedDict)
 
@@ -72,7 +72,7 @@ class Prefix:
 class Wanted(NamedTuple):
     """An inference whose graphs are to be made; of `inputs` only the forms count."""
 
-    inputs: Inputs
+    inputs: PassInputs
     layout: Layout
     plan: Plan
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from specprune_ros.config import Config, ConfigError
-from specprune_ros.config import Policy as PolicySettings
+from specprune_ros.config import Config, ConfigError, PolicySettings
 from specprune_ros.infer.memory import keep_freed_memory
 from specprune_ros.infer.policy import Policy
 from specprune_ros.model.checkpoint import load_checkpoint, open_checkpoint

@@ -27,7 +27,7 @@ class StageClock(Protocol):
     def __call__(self, stage: str) -> AbstractContextManager[None]: ...
 
 
-class Inputs(NamedTuple):
+class PassInputs(NamedTuple):
     """What an inference reads, on the model's device. None where there is none."""
 
     frames: tuple[Tensor, ...]
@@ -38,7 +38,7 @@ class Inputs(NamedTuple):
     """(1, P) normalised."""
     reference: tuple[Tensor, ...] | None
     """(H, W, 3) uint8 per view, some periods ago."""
-    reuse: Tensor | None
+    last_attention: Tensor | None
     """(layers, V, N) scores of the last pass."""
 
 
@@ -76,19 +76,19 @@ class Middle(NamedTuple):
 
 
 class SuffixInputs(NamedTuple):
-    """What the second half reads. reuse: (layers, V, N) scores of the last pass, or -inf everywhere."""
+    """What the second half reads. last_attention: (layers, V, N) scores of the last pass, or -inf everywhere."""
 
     middle: Middle
-    reuse: Tensor | None
+    last_attention: Tensor | None
 
 
 class Outputs(NamedTuple):
-    """actions: (1, T, dims) float32 normalised; bits: (V * N,) uint8 of `Source`; salient: (layers, V, N) for the
-    next pass."""
+    """actions: (1, T, dims) float32 normalised; bits: (V * N,) uint8 of `Source`; last_attention: (layers, V, N) for
+    the next pass."""
 
     actions: Tensor
     bits: Tensor
-    salient: Tensor | None
+    last_attention: Tensor | None
 
 
 class Passes:
@@ -131,17 +131,17 @@ class Passes:
         return Middle(x, scores, alike)
 
     def suffix(
-        self, middle: Middle, reuse: Tensor | None, layout: Layout, rope: Rope, plan: Plan, clock: StageClock
+        self, middle: Middle, last_attention: Tensor | None, layout: Layout, rope: Rope, plan: Plan, clock: StageClock
     ) -> Outputs:
         """Static selection, the other layers with dynamic pruning, and the action head."""
-        history = History(reuse, middle.similarity)
+        history = History(last_attention, middle.similarity)
         with clock("decoder"):
             states, trace = self.model.suffix(middle.x, rope, layout, plan, history, middle.scores, clock)
         with clock("selection"):
             bits = reached(trace, layout)
         with clock("head"):
             actions = self.model.act(states).float()
-        return Outputs(actions, bits, trace.salient)
+        return Outputs(actions, bits, trace.last_attention)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class SuffixHalf:
     plan: Plan
 
     def __call__(self, given: SuffixInputs, clock: StageClock) -> Outputs:
-        return self.passes.suffix(given.middle, given.reuse, self.layout, self.rope, self.plan, clock)
+        return self.passes.suffix(given.middle, given.last_attention, self.layout, self.rope, self.plan, clock)
 
 
 Half = PrefixHalf | SuffixHalf

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from specprune_ros.config import PRESETS, ActionScale, Config, Pruning
 from specprune_ros.infer.engines import make_engine
-from specprune_ros.infer.passes import Inputs, Passes
+from specprune_ros.infer.passes import Passes, PassInputs
 from specprune_ros.infer.preprocess import upload
 from specprune_ros.model.attention import choose_attention
 from specprune_ros.model.checkpoint import Checkpoint
@@ -105,7 +105,7 @@ class Policy:
         spent_ms["preprocess"] += 1e3 * (uploaded - began)
         report = self._report(request, plan, inputs, layout, bits, spent_ms)
         chunk = ActionChunk(request.chunk_id, observation.stamp_ns, actions, report.mode, observation.instruction)
-        kept = PolicyMemory(outputs.salient, observation.instruction, observation.stamp_ns)
+        kept = PolicyMemory(outputs.last_attention, observation.instruction, observation.stamp_ns)
         return InferenceResult(request, chunk, report, kept)
 
     @torch.inference_mode()
@@ -136,7 +136,7 @@ class Policy:
         """Which engine runs, what is still being made for it, and what went wrong with it."""
         return self.engine.state
 
-    def _expect(self, inputs: Inputs, layout: Layout, pruning: Pruning) -> None:
+    def _expect(self, inputs: PassInputs, layout: Layout, pruning: Pruning) -> None:
         """What may come next with these cameras and these words: either mode, at this aggressiveness or a preset's."""
         given = (layout, pruning, tuple(frame.shape for frame in inputs.frames))
         if is_dense(pruning) or not self.engine.captures or given == self._expected:
@@ -152,24 +152,24 @@ class Policy:
         """Analytic cost of the inference that `report` describes."""
         return inference_flop(self.config, report.layer_lengths) / 1e9
 
-    def _work(self, request: InferenceRequest, memory: PolicyMemory | None) -> tuple[Inputs, Layout, Plan]:
+    def _work(self, request: InferenceRequest, memory: PolicyMemory | None) -> tuple[PassInputs, Layout, Plan]:
         """What the engine is to do; everything that can be wrong with a request is found here."""
         layout, prompt = self._prompt(request.observation.instruction)
         frames = upload(request.observation.images, self.view_count, self.device)
         proprio = self._proprio(request.observation)
         plan = self._plan(request.mode, request.pruning, memory)
-        reuse = memory.salient if memory and plan.budget else None
+        last_attention = memory.last_attention if memory and plan.budget else None
         reference = None
-        if reuse is not None and plan.static.enabled and request.reference_images is not None:
+        if last_attention is not None and plan.static.enabled and request.reference_images is not None:
             reference = upload(request.reference_images, self.view_count, self.device)
-        return Inputs(frames, prompt, proprio, reference, reuse), layout, plan
+        return PassInputs(frames, prompt, proprio, reference, last_attention), layout, plan
 
     def _plan(self, mode: Mode, pruning: Pruning, memory: PolicyMemory | None) -> Plan:
         """The token budget; without history the first pass is dense, or local-only if asked for."""
         static, dynamic = pruning.static, pruning.dynamic
         if is_dense(pruning):
             return Plan(static, dynamic, None, remember=False)
-        remembered = memory is not None and memory.salient is not None
+        remembered = memory is not None and memory.last_attention is not None
         if not remembered and static.enabled and static.first_pass == "dense":
             return Plan(static, dynamic, None, remember=True)
         depth = self.config.decoder.layers
@@ -209,7 +209,7 @@ class Policy:
         actions = self.checkpoint.statistics.restore_actions(normalised[0].float().cpu().numpy())
         return action_units(actions, self._scale, self.config.action_units)
 
-    def _report(self, request, plan: Plan, inputs: Inputs, layout, bits, spent_ms) -> PruningReport:
+    def _report(self, request, plan: Plan, inputs: PassInputs, layout, bits, spent_ms) -> PruningReport:
         views = bits.reshape(self.view_count, self.config.patches)
 
         def per_view(flag: Source) -> tuple[int, ...]:
@@ -229,7 +229,7 @@ class Policy:
             from_local_per_view=per_view(Source.LOCAL),
             from_fill_per_view=per_view(Source.FILL),
             frame_offset=request.frame_offset if inputs.reference is not None else 0,
-            reused_global=inputs.reuse is not None and plan.static.enabled,
+            used_last_attention=inputs.last_attention is not None and plan.static.enabled,
             stage_ms={stage: spent_ms[stage] for stage in (*STAGES, "total")},
             layer_lengths=plan.layer_lengths(layout, self.config.decoder.layers),
             kept=bits,

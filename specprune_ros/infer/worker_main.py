@@ -21,8 +21,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
-from specprune_ros.config import ConfigError
-from specprune_ros.config import Policy as PolicySettings
+from specprune_ros.config import ConfigError, PolicySettings
 from specprune_ros.infer.channel import Channel, Closed
 from specprune_ros.infer.messages import Answer, Engine, Log, Raised, Ready, Start, Unavailable, Work
 from specprune_ros.infer.shared_frames import FrameReader
@@ -46,7 +45,7 @@ PLAIN_ERRORS = (BadInput, ConfigError, ImportError, OSError)
 """Of loading: their text says all; where in the code they came up helps nobody."""
 
 
-class Policy(Protocol):
+class PolicyLike(Protocol):
     """What this process needs of `infer.policy.Policy`."""
 
     name: str
@@ -76,16 +75,16 @@ class Memories:
         self._kept[number] = memory
         if len(self._kept) > MOST_MEMORIES:
             self._kept.popitem(last=False)
-        return replace(memory, salient=number)
+        return replace(memory, last_attention=number)
 
     def find(self, numbered: PolicyMemory | None) -> PolicyMemory | None:
-        return self._kept.get(numbered.salient) if numbered else None
+        return self._kept.get(numbered.last_attention) if numbered else None
 
 
 class Server:
     """Answers the node until it is gone."""
 
-    def __init__(self, channel: Channel, frames: FrameReader, policy: Policy, first_memory: int):
+    def __init__(self, channel: Channel, frames: FrameReader, policy: PolicyLike, first_memory: int):
         self._channel, self._frames, self._policy = channel, frames, policy
         self._memories = Memories(first_memory)
         self._told = engine_state(policy)
@@ -188,16 +187,16 @@ def _serve(channel: Channel, frames: FrameReader) -> int:
     return 0
 
 
-def loaded(start: Start) -> Policy:
+def loaded(start: Start) -> PolicyLike:
     module, _, function = start.factory.partition(":")
     return getattr(importlib.import_module(module), function)(start.config)
 
 
-def facts(policy: Policy) -> PolicyFacts:
+def facts(policy: PolicyLike) -> PolicyFacts:
     return PolicyFacts(policy.name, policy.view_count, policy.chunk_steps, policy.proprio_dims, policy.patch_grid)
 
 
-def engine_state(policy: Policy) -> EngineState:
+def engine_state(policy: PolicyLike) -> EngineState:
     engine = policy.engine
     return EngineState(engine.name, engine.pending, engine.making, engine.trouble)
 

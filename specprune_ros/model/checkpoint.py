@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from specprune_ros.config import Policy as Settings
+from specprune_ros.config import PolicySettings
 from specprune_ros.model.checksums import CHECKSUMS, read_listing, verify_checksums, write_checksums
 from specprune_ros.model.config import ModelConfig, model_config
 from specprune_ros.model.errors import CheckpointError
@@ -71,14 +71,14 @@ def load_checkpoint(
     folder: str | Path,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-    settings: Settings | None = None,
+    settings: PolicySettings | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Load everything a policy needs from a folder or hub id; CheckpointError names what is missing or wrong.
 
     `settings` overrides what the checkpoint says about itself, or supplies what it does not say. Weights are read last.
     """
-    settings, path = settings or Settings(), checkpoint_folder(folder)
+    settings, path = settings or PolicySettings(), checkpoint_folder(folder)
     read_listing(path)
     opened = open_checkpoint(path, settings)
     config = opened.config
@@ -92,7 +92,7 @@ def load_checkpoint(
     return Checkpoint(model, config, statistics, prompt, path, checkpoint_name(path))
 
 
-def open_checkpoint(folder: Path, settings: Settings | None = None) -> Opened:
+def open_checkpoint(folder: Path, settings: PolicySettings | None = None) -> Opened:
     """Headers only: what the model is, and that every tensor is there in the right shape; CheckpointError otherwise."""
     config_path = folder / "config.json"
     config, preprocessor = read_json(config_path), _preprocessor(folder)

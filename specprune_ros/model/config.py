@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specprune_ros.config import Policy as Settings
+from specprune_ros.config import PolicySettings
 from specprune_ros.model.llama import DecoderConfig, read_decoder
 from specprune_ros.model.towers import TowerConfig, read_towers
 
@@ -89,7 +89,7 @@ class PartDims:
 def model_config(
     config: Mapping[str, Any],
     preprocessor: Mapping[str, Any] | None = None,
-    settings: Settings | None = None,
+    settings: PolicySettings | None = None,
     parts: PartDims | None = None,
 ) -> ModelConfig:
     """ModelConfig from the parsed `config.json` and `preprocessor_config.json`; ValueError names what is wrong.
@@ -101,11 +101,11 @@ def model_config(
     section = config.get("specprune") or {}
     if not isinstance(section, Mapping):
         raise ValueError(f"specprune is {section!r}; expected an object")
-    facts = _facts(section, settings or Settings(), parts)
+    facts = _facts(section, settings or PolicySettings(), parts)
     return ModelConfig(towers=read_towers(config, preprocessor or {}), decoder=read_decoder(config), **facts)
 
 
-def _facts(section: Mapping[str, Any], settings: Settings, parts: PartDims | None) -> dict[str, Any]:
+def _facts(section: Mapping[str, Any], settings: PolicySettings, parts: PartDims | None) -> dict[str, Any]:
     """The fields of OFT_DEFAULTS: settings, else the section `specprune`, else the part files, else the defaults."""
     said = {name: value for name, value in section.items() if name != "towers"}
     if unknown := sorted(said.keys() - OFT_DEFAULTS.keys()):

@@ -105,23 +105,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class History:
-    """What a pass may use of the past. reuse: (layers, V, N) scores of the last pass, -inf for tokens that did not
-    reach a layer; similarity: (V, N) to the reference frame. None, or a tensor of -inf or +inf, where there is
+    """What a pass may use of the past. last_attention: (layers, V, N) scores of the last pass, -inf for tokens that did
+    not reach a layer; similarity: (V, N) to the reference frame. None, or a tensor of -inf or +inf, where there is
     none."""
 
-    reuse: Tensor | None = None
+    last_attention: Tensor | None = None
     similarity: Tensor | None = None
 
 
 @dataclass
 class Trace:
-    """What one pass decided. kept: (n,) original indices of the visual tokens that reached the last layer;
-    static: likewise after static pruning; sources: (V, N) uint8; salient: (layers, V, N) scores for the next pass."""
+    """What one pass decided. kept: (n,) original indices of the visual tokens that reached the last layer; static:
+    likewise after static pruning; sources: (V, N) uint8; last_attention: (layers, V, N) scores for the next pass."""
 
     kept: Tensor
     static: Tensor
     sources: Tensor | None = None
-    salient: Tensor | None = None
+    last_attention: Tensor | None = None
 
 
 class Vla(nn.Module):
@@ -212,13 +212,13 @@ class _Pass:
         self.when = schedule(depth)
         self.present = torch.arange(layout.visual, device=x.device)
         self.static, self.sources = self.present, None
-        self.salient: list[Tensor] = []
+        self.last_attention: list[Tensor] = []
         self.importance = Importance(layout.visual, plan.dynamic, x.device)
 
     def begin(self, scores: Tensor | None) -> None:
         """Use the scores of the layers before (layers, V, N)."""
         if self.plan.remember:
-            self.salient += [scores[number - 1] for number in self.when.reuse if number <= self.when.static]
+            self.last_attention += [scores[number - 1] for number in self.when.remembered if number <= self.when.static]
         if self.plan.budget is not None and self.plan.static.enabled:
             with self.timed("selection"):
                 self._prune_static(scores)
@@ -234,7 +234,7 @@ class _Pass:
     def task_rows(self, number: int) -> slice | None:
         """Rows to score in this layer, None where nobody needs the scores."""
         plan = self.plan
-        wanted = (plan.remember and number in self.when.reuse) or self._prunes(number)
+        wanted = (plan.remember and number in self.when.remembered) or self._prunes(number)
         return self.layout.task_rows(self.length) if wanted else None
 
     def _prunes(self, number: int) -> bool:
@@ -249,8 +249,8 @@ class _Pass:
 
     def _use(self, number: int, attention: Tensor) -> None:
         score = visual_score(attention, self.layout.FIRST_VISUAL, self.present.numel())
-        if self.plan.remember and number in self.when.reuse:
-            self.salient.append(self._original(score))
+        if self.plan.remember and number in self.when.remembered:
+            self.last_attention.append(self._original(score))
         if self._prunes(number):
             self.importance.update(attention, score, self.present)
             count = self.plan.budget.dynamic_keep[self.when.dynamic.index(number)]
@@ -264,7 +264,8 @@ class _Pass:
 
     def _prune_static(self, scores: Tensor) -> None:
         history, threshold = self.history, self.plan.static.similarity_threshold
-        kept, self.sources = select_static(scores, history.reuse, history.similarity, threshold, self.plan.budget)
+        past, budget = (history.last_attention, history.similarity), self.plan.budget
+        kept, self.sources = select_static(scores, *past, threshold, budget)
         self._keep(kept)
         self.static = self.present
 
@@ -278,8 +279,8 @@ class _Pass:
         self.present = self.present.index_select(0, columns)
 
     def trace(self) -> Trace:
-        salient = torch.stack(self.salient) if self.salient else None
-        return Trace(self.present, self.static, self.sources, salient)
+        last_attention = torch.stack(self.last_attention) if self.last_attention else None
+        return Trace(self.present, self.static, self.sources, last_attention)
 
 
 def reached(trace: Trace, layout: Layout) -> Tensor:

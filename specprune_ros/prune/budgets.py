@@ -42,7 +42,7 @@ class Schedule:
     static: int
     dynamic: tuple[int, ...]
     local: tuple[int, ...]
-    reuse: tuple[int, ...]
+    remembered: tuple[int, ...]
 
 
 @cache

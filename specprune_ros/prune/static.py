@@ -32,13 +32,13 @@ def ranks(score: Tensor) -> Tensor:
 
 
 def select_static(
-    local: Tensor, reuse: Tensor | None, similarity: Tensor | None, threshold: float, budget: Budget
+    local: Tensor, last_attention: Tensor | None, similarity: Tensor | None, threshold: float, budget: Budget
 ) -> tuple[Tensor, Tensor]:
     """Choose exactly `budget.static_keep` tokens of every view.
 
-    local: (layers, V, N) scores of this pass; reuse: (layers, V, N) scores of the last pass in original token space,
-    -inf for tokens that did not reach the layer, or None; similarity: (V, N) of the patches to the reference frame, or
-    None.
+    local: (layers, V, N) scores of this pass; last_attention: (layers, V, N) scores of the last pass in original token
+    space, -inf for tokens that did not reach the layer, or None; similarity: (V, N) of the patches to the reference
+    frame, or None.
 
     The union of the three sets is kept. Spare slots take the next-best tokens by local attention; if the sets of
     several layers outgrow the budget, tokens chosen by more sources go first, then those that rank better within their
@@ -46,7 +46,7 @@ def select_static(
 
     Returns kept (V * static_keep,) int64 sorted original indices and sources (V, N) uint8 of `Source` bits.
     """
-    sets = [(Source.LOCAL, local, None, budget.k_local), *_history(reuse, similarity, threshold, budget)]
+    sets = [(Source.LOCAL, local, None, budget.k_local), *_history(last_attention, similarity, threshold, budget)]
     rank = ranks(torch.cat([score for _, score, _, _ in sets])).split([score.shape[0] for _, score, _, _ in sets])
     sources, votes, best = 0, 0, _share(rank[0].min(0).values, budget.k_local)
     for (flag, _, valid, count), order in zip(sets, rank, strict=True):
@@ -71,10 +71,10 @@ def _share(place: Tensor, count: int) -> Tensor:
     return (place + 1) * (1 / max(1, count))
 
 
-def _history(reuse, similarity, threshold, budget):
+def _history(last_attention, similarity, threshold, budget):
     """(flag, scores (layers, V, N), valid (layers, V, N), count) of the sets that need an earlier chunk."""
-    if reuse is not None:
-        yield Source.GLOBAL, reuse, reuse > -torch.inf, budget.k_global
+    if last_attention is not None:
+        yield Source.GLOBAL, last_attention, last_attention > -torch.inf, budget.k_global
     if similarity is not None:
         changed = similarity[None]
         yield Source.DYNAMIC, -changed, changed < threshold, budget.k_dynamic

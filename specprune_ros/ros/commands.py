@@ -8,7 +8,7 @@ from rclpy.node import Node
 from specprune_ros.config import Config
 from specprune_ros.control.hand import HandState
 from specprune_ros.ros import owners
-from specprune_ros.ros.gripper import Gripper
+from specprune_ros.ros.gripper import GripperOutput
 from specprune_ros.ros.interfaces import INTERFACES
 from specprune_ros.ros.publishers import Publishers
 from specprune_ros.ros.robot_mode import robot_mode
@@ -27,7 +27,7 @@ class CommandOutput:
         self._gid = self._publishers.own_gid()
         if self._gid:
             owners.note(self._gid)
-        self._hand = None if self._interface.has_gripper else Gripper(node, config)
+        self._hand = None if self._interface.has_gripper else GripperOutput(node, config)
         twist = config.output.interface == "servo_twist"
         self._servo = Servo(node, config) if twist and config.output.switch_servo else None
         self._robot_mode = robot_mode(node, config)
@@ -65,7 +65,7 @@ class CommandOutput:
         return self._hand.state() if self._hand else None
 
     def send(self, command: Command, now_ns: int, hysteresis: float) -> None:
-        """One control period's motion. hysteresis: of the gripper, see `Gripper.want`."""
+        """One control period's motion. hysteresis: of the gripper, see `GripperOutput.want`."""
         if self._closed:
             return
         self._interface.move(command, now_ns)

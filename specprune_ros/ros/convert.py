@@ -248,7 +248,7 @@ def status(result: InferenceResult, config: Config, deadline_misses: int, now_ns
         tokens_total=report.tokens_total,
         tokens_kept=report.tokens_kept,
         frame_offset=report.frame_offset,
-        reused_global=report.reused_global,
+        used_last_attention=report.used_last_attention,
         chunk_age=(now_ns - stamp_ns) / NANOSECONDS,
         deadline_misses=deadline_misses,
         deadline_missed=deadline_misses > request.misses_before,

@@ -19,7 +19,7 @@ STEP_S = 0.1
 """How often a goal on its way is looked at, also while the arm is disarmed."""
 
 
-class Gripper:
+class GripperOutput:
     """Opens and closes, and follows what it asked for to its end."""
 
     def __init__(self, node: Node, config: Config):

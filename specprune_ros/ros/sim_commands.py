@@ -29,7 +29,7 @@ REST = np.zeros(6)
 """No motion, in action units."""
 
 
-class Gripper:
+class GripperInput:
     """Position commands for the fingers: a topic, and an action server where control_msgs is installed."""
 
     def __init__(self, node: Node, topic: str, action: str):
@@ -88,7 +88,7 @@ class _Commands(ABC):
     timeout_s: float
     """Older messages are refused."""
 
-    def __init__(self, node: Node, topic: str, period_s: float, now_ns: Callable[[], int], gripper: Gripper):
+    def __init__(self, node: Node, topic: str, period_s: float, now_ns: Callable[[], int], gripper: GripperInput):
         self._node, self._topic, self._now_ns, self._gripper = node, topic, now_ns, gripper
         self._period_s = period_s
         self._refused = 0

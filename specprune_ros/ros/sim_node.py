@@ -20,7 +20,7 @@ from std_msgs.msg import String
 from specprune_ros.config import ConfigError, Parameter, Robot, Topics
 from specprune_ros.ros import convert, parameters, qos
 from specprune_ros.ros.run import Failure, run
-from specprune_ros.ros.sim_commands import COMMANDS, Gripper
+from specprune_ros.ros.sim_commands import COMMANDS, GripperInput
 from specprune_ros.sim import panda
 from specprune_ros.sim.env import CONTROL_RATES_HZ, DEFAULT_RATE_HZ, SimState, TabletopEnv
 from specprune_ros.sim.suites import SUITES
@@ -120,7 +120,7 @@ class SimNode:
         self._clock = node.create_publisher(ClockMessage, "/clock", 1) if settings["publish_clock"] else None
 
         kind = COMMANDS[settings["command_interface"]]
-        gripper = Gripper(node, settings["gripper_topic"], settings["gripper_action"])
+        gripper = GripperInput(node, settings["gripper_topic"], settings["gripper_action"])
         self._commands = kind(node, settings[kind.parameter], self._env.period_s, self._now_ns, gripper)
         node.create_service(ResetSim, "~/reset", self._on_reset)
         self._periods = 0

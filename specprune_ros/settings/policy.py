@@ -8,7 +8,7 @@ from specprune_ros.settings.declaration import param
 
 
 @dataclass(frozen=True)
-class Policy:
+class PolicySettings:
     """Which policy runs and how."""
 
     checkpoint: str = param(

@@ -4,11 +4,10 @@
 import logging
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
-from specprune_ros.types import ActionChunk, BadInput, InferenceResult, PolicyMemory
+from specprune_ros.types import ActionChunk, BadInput, EngineState, InferenceResult, PolicyMemory
 
 
 def load(config):
@@ -21,7 +20,7 @@ def load(config):
 
 class FramesPolicy:
     view_count, chunk_steps, proprio_dims, patch_grid = 2, 8, 0, (1, 1)
-    engine = SimpleNamespace(name="none", pending=0, trouble="")
+    engine = EngineState("none")
 
     def __init__(self):
         path = os.environ.get("FRAMES_POLICY_NAME")

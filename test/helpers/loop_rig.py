@@ -66,7 +66,7 @@ def result(request, value=0.1):
     observation = request.observation
     actions = np.full((8, 7), value)
     chunk = ActionChunk(request.chunk_id, observation.stamp_ns, actions, request.mode, observation.instruction)
-    memory = PolicyMemory(f"salient {request.chunk_id}", observation.instruction, observation.stamp_ns)
+    memory = PolicyMemory(f"last_attention {request.chunk_id}", observation.instruction, observation.stamp_ns)
     return InferenceResult(request, chunk, report=None, memory=memory)
 
 

@@ -233,7 +233,7 @@ def report(**changes):
         "from_local_per_view": (40, 42),
         "from_fill_per_view": (10, 7),
         "frame_offset": 11,
-        "reused_global": True,
+        "used_last_attention": True,
         "layer_lengths": (),
         "stage_ms": {"preprocess": 1.0, "vision": 2.0, "selection": 0.5, "decoder": 4.0, "head": 0.25, "total": 8.0},
         "kept": np.zeros(512, np.uint8),
@@ -250,7 +250,8 @@ def test_a_status_carries_the_whole_report():
     assert not convert.status(result(None), CONFIG, deadline_misses=1, now_ns=2_250_000_000).deadline_missed
     assert list(message.kept_static_per_view) == [100, 90] and list(message.kept_dynamic_per_view) == [80, 71]
     assert list(message.from_global_per_view) == [30, 31] and list(message.from_fill_per_view) == [10, 7]
-    assert (message.decoder_ms, message.total_ms, message.frame_offset, message.reused_global) == (4.0, 8.0, 11, True)
+    assert (message.decoder_ms, message.total_ms, message.frame_offset) == (4.0, 8.0, 11)
+    assert message.used_last_attention
     assert (message.ee_linear, message.ee_angular, message.ee_dz) == (0.5, 0.25, -0.125)
     physical = (message.ee_linear_speed, message.ee_angular_speed, message.ee_vertical_speed)
     assert physical == pytest.approx((0.5 * 0.05 * 20, 0.25 * 0.5 * 20, -0.125 * 0.05 * 20))  # [m/s], [rad/s], [m/s]

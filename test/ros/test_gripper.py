@@ -18,7 +18,7 @@ from std_msgs.msg import Float64
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.control.hand import MOST_TRIES
 from specprune_ros.ros import qos
-from specprune_ros.ros.gripper import Gripper
+from specprune_ros.ros.gripper import GripperOutput
 
 with_common = pytest.mark.skipif(not actions("control_msgs"), reason="control_msgs is not installed (not on PyPI)")
 with_own = pytest.mark.skipif(not actions("franka_msgs"), reason="franka_msgs is not installed (not on PyPI)")
@@ -36,7 +36,7 @@ class Rig:
     def __init__(self, graph, **output):
         settings = {"output.gripper": "action"} | {f"output.{name}": value for name, value in output.items()}
         self.graph = graph
-        self.gripper = Gripper(graph.node, Config.from_mapping(settings))
+        self.gripper = GripperOutput(graph.node, Config.from_mapping(settings))
 
     @property
     def state(self):

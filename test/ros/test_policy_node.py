@@ -162,7 +162,7 @@ def test_a_broken_policy_or_no_task_stops_the_actions(bench, task, reason):
 
 def test_a_new_instruction_starts_without_memory(bench):
     def remembers():
-        return bench.statuses and bench.statuses[-1].reused_global
+        return bench.statuses and bench.statuses[-1].used_last_attention
 
     bench.graph.until(remembers, what="an inference with memory")
     bench.chunks.clear()
@@ -170,7 +170,7 @@ def test_a_new_instruction_starts_without_memory(bench):
     bench.graph.until(lambda: any(chunk.instruction == "move away" for chunk in bench.chunks), what="a new chunk")
     first = next(chunk.chunk_id for chunk in bench.chunks if chunk.instruction == "move away")
     of_first = bench.graph.until(lambda: [status for status in bench.statuses if status.chunk_id == first])
-    assert not of_first[0].reused_global
+    assert not of_first[0].used_last_attention
     bench.graph.until(remembers, what="an inference that remembers the new task")
 
 

@@ -44,7 +44,7 @@ def test_a_live_aggressiveness_changes_the_tokens_kept_in_the_next_status(graph,
     def next_pruned(aggressiveness):
         """The next status under this setting with a history; the first pass after a start or a gap is dense."""
         return graph.until(
-            lambda: next((s for s in statuses if s.reused_global and s.aggressiveness == aggressiveness), None),
+            lambda: next((s for s in statuses if s.used_last_attention and s.aggressiveness == aggressiveness), None),
             what=f"a pruned inference at {aggressiveness}",
         )
 

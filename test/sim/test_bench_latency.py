@@ -48,7 +48,7 @@ def test_benchmark_rows_share_observations_and_keep_their_own_memory(monkeypatch
     assert all(len(row.total_ms) == 3 and len(row.all_samples()) == 6 for row in rows)
     per_row = len(requests)
     assert len(policy.requests) == 2 * per_row * len(rows)
-    memories = [request.memory.salient for request in policy.requests if request.memory]
+    memories = [request.memory.last_attention for request in policy.requests if request.memory]
     assert len(set(memories)) == len(memories), "no two rows may continue the same memory"
 
 

@@ -45,7 +45,7 @@ def test_an_episode_ends_with_success_and_tells_what_it_took():
     assert len(episode.latency_ms) == len(episode.tokens_kept) == len(policy.requests)
     assert episode.modes == {"fine": len(policy.requests)}
     assert policy.requests[0].memory is None
-    assert policy.requests[1].memory.salient == 1
+    assert policy.requests[1].memory.last_attention == 1
     again = Episode.from_json(json.loads(json.dumps(episode.to_json())))
     assert replace(again, latency_ms=()) == replace(episode, latency_ms=())
 

@@ -32,7 +32,7 @@ def test_the_papers_setting_keeps_the_papers_counts():
 
 def test_schedule_of_the_7b_model_is_the_papers():
     when = schedule(32)
-    assert (when.static, when.dynamic, when.local, when.reuse) == (2, (5, 10, 15, 20), (1, 2), (15, 32))
+    assert (when.static, when.dynamic, when.local, when.remembered) == (2, (5, 10, 15, 20), (1, 2), (15, 32))
 
 
 @pytest.mark.parametrize("depth", range(2, 49))
@@ -40,7 +40,7 @@ def test_schedule_of_any_depth_is_ordered(depth):
     when = schedule(depth)
     layers = (when.static, *when.dynamic)
     assert list(layers) == sorted(set(layers))
-    assert layers[0] >= 1 and layers[-1] < depth and when.reuse[-1] == depth
+    assert layers[0] >= 1 and layers[-1] < depth and when.remembered[-1] == depth
 
 
 @settings(deadline=None)

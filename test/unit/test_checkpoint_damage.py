@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import TINY_TOWERS, upstream_config, write_upstream_checkpoint
 
-from specprune_ros.config import Policy
+from specprune_ros.config import PolicySettings
 from specprune_ros.model.checkpoint import CheckpointError, open_checkpoint
 from specprune_ros.model.config import model_config
 from specprune_ros.model.stored import INDEX
@@ -154,7 +154,7 @@ def test_proprio_needs_its_projector_when_it_is_asked_for(folder):
     next(folder.glob("proprio_projector*")).unlink()
     assert open_checkpoint(folder).config.proprio_dims == 0
     with pytest.raises(CheckpointError, match="policy.proprio is 'on', but there is no proprio_projector"):
-        open_checkpoint(folder, Policy(proprio="on"))
+        open_checkpoint(folder, PolicySettings(proprio="on"))
 
 
 CONFIGS = {

@@ -9,7 +9,7 @@ from reference_oft import Reference
 from safetensors.torch import load_file
 from tiny_checkpoints import TINY_TOWERS, upstream_config, write_upstream_checkpoint
 
-from specprune_ros.config import Config, Policy
+from specprune_ros.config import Config, PolicySettings
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.model.vla import History, Plan
 from specprune_ros.prune.layout import Layout
@@ -59,7 +59,7 @@ def test_variants_equal_the_plain_reference(name, tmp_path):
     sizes, written, settings, views = VARIANTS[name]
     folder = write_upstream_checkpoint(tmp_path, upstream_config(**sizes), **written)
     steps = settings.get("chunk_steps", 8)
-    checkpoint = load_checkpoint(folder, settings=Policy(**settings))
+    checkpoint = load_checkpoint(folder, settings=PolicySettings(**settings))
     assert checkpoint.config.chunk_steps == steps and checkpoint.config.views == views
     for mine, expected in zip(*both(folder, checkpoint, views, steps), strict=True):
         torch.testing.assert_close(mine.double(), expected, atol=1e-4, rtol=1e-4)
@@ -99,7 +99,7 @@ def test_what_the_checkpoint_does_not_say_is_as_upstream_evaluates_it(tmp_path):
 
 def test_settings_override_what_the_checkpoint_says(tmp_path):
     folder = write_upstream_checkpoint(tmp_path)
-    settings = Policy(
+    settings = PolicySettings(
         views=3, center_crop="off", chunk_steps=4, normalisation="min_max", unnorm_key="libero_spatial", proprio="on"
     )
     checkpoint = load_checkpoint(folder, settings=settings)

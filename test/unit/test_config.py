@@ -59,7 +59,7 @@ def test_the_papers_constants_are_the_defaults():
             {"pruning.aggresiveness": 0.1},
             "unknown parameter 'pruning.aggresiveness'; did you mean pruning.aggressiveness",
         ),
-        ({"zzz": 1}, "unknown parameter 'zzz'; see the parameter table"),
+        ({"zzz": 1}, "unknown parameter 'zzz'; see docs/reference/parameters.md"),
         ({"pruning": 1}, "unknown parameter 'pruning'"),
         (
             {"pruning.aggressiveness": 1.5},

@@ -109,9 +109,9 @@ def same(one, two):
     np.testing.assert_allclose(one.chunk.actions, two.chunk.actions, atol=1e-5)
     np.testing.assert_array_equal(one.report.kept, two.report.kept)
     assert one.report.layer_lengths == two.report.layer_lengths
-    assert (one.report.mode, one.report.reused_global) == (two.report.mode, two.report.reused_global)
-    if one.memory.salient is not None:
-        torch.testing.assert_close(one.memory.salient, two.memory.salient)
+    assert (one.report.mode, one.report.used_last_attention) == (two.report.mode, two.report.used_last_attention)
+    if one.memory.last_attention is not None:
+        torch.testing.assert_close(one.memory.last_attention, two.memory.last_attention)
 
 
 @pytest.mark.slow
@@ -206,9 +206,9 @@ def test_a_memory_outlives_the_next_inferences(checkpoint):
     graph, config = graph_policy(checkpoint, Recorder()), CONFIG
     graph.warm_up(config, passes=1)
     first = graph.infer(under(request(), config))
-    before = first.memory.salient.clone()
+    before = first.memory.last_attention.clone()
     graph.infer(under(request(3, memory=first.memory), config))
-    torch.testing.assert_close(first.memory.salient, before)
+    torch.testing.assert_close(first.memory.last_attention, before)
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def test_memory_and_history_flow_to_the_next_request():
         assert rig.request() is None
         rig.step(move=(0.1, 0, 0))
     request = rig.request()
-    assert request.memory.salient == "salient 1"
+    assert request.memory.last_attention == "last_attention 1"
     assert request.frame_offset == 5 and request.reference_images is not None
     assert request.observation.motion.linear == pytest.approx(0.1)
 

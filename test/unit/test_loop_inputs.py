@@ -177,7 +177,7 @@ def test_failure_keeps_the_old_chunk_until_it_runs_out():
     assert last == 7
     held(out, "inference 2 failed: CUDA out of memory", "action chunk 1 ran out")
     request = rig.request()
-    assert request.chunk_id == 3 and request.memory.salient == "salient 1"
+    assert request.chunk_id == 3 and request.memory.last_attention == "last_attention 1"
     assert rig.accept(request)
     assert isinstance(rig.step(), Command)
 

@@ -94,7 +94,8 @@ def test_pruned_forward_equals_dense_with_dropped_tokens_masked(folder, checkpoi
             score[present] = rows[0, :, :, 1 : 1 + len(present)].mean((0, 1))
             local.append(score.view(2, 256))
         if number == when.static:
-            present, _ = select_static(torch.stack(local), history.reuse, history.similarity, 0.99, plan.budget)
+            past = history.last_attention, history.similarity
+            present, _ = select_static(torch.stack(local), *past, 0.99, plan.budget)
         elif number in when.dynamic:
             importance.update(rows, rows[0, :, :, 1 : 1 + len(present)].mean((0, 1)), present)
             count = plan.budget.dynamic_keep[when.dynamic.index(number)]
@@ -145,15 +146,15 @@ def test_what_pruning_must_never_do(checkpoint, inputs, aggressiveness, mode):
 
 def test_scores_for_the_next_chunk_are_in_original_token_space(checkpoint, inputs):
     _, dense = decode(checkpoint, inputs, dense_plan(remember=True))
-    assert dense.salient.shape == (2, 2, 256) and torch.isfinite(dense.salient).all()
-    _, pruned = decode(checkpoint, inputs, plan_of(0.5), History(reuse=dense.salient))
-    last = pruned.salient[-1].flatten()
+    assert dense.last_attention.shape == (2, 2, 256) and torch.isfinite(dense.last_attention).all()
+    _, pruned = decode(checkpoint, inputs, plan_of(0.5), History(last_attention=dense.last_attention))
+    last = pruned.last_attention[-1].flatten()
     assert (last > -torch.inf).nonzero()[:, 0].tolist() == pruned.kept.tolist()
 
 
 def test_bits_say_how_far_each_token_came(checkpoint, inputs):
     layout = inputs[3]
-    _, trace = decode(checkpoint, inputs, plan_of(0.5), History(reuse=some_history().reuse))
+    _, trace = decode(checkpoint, inputs, plan_of(0.5), History(last_attention=some_history().last_attention))
     bits = reached(trace, layout).numpy()
     assert set(np.flatnonzero(bits & int(Source.LAST_LAYER))) == set(trace.kept.tolist())
     assert set(np.flatnonzero(bits & int(Source.AFTER_STATIC))) == set(trace.static.tolist())

@@ -94,8 +94,8 @@ def compare_along_an_episode(policies, config, references=(True, True, False, Tr
         np.testing.assert_array_equal(one.report.kept, two.report.kept)
         np.testing.assert_allclose(one.chunk.actions, two.chunk.actions, atol=TOLERANCE)
         assert one.report.layer_lengths == two.report.layer_lengths
-        if two.memory.salient is not None:
-            torch.testing.assert_close(one.memory.salient, two.memory.salient, atol=TOLERANCE, rtol=1e-3)
+        if two.memory.last_attention is not None:
+            torch.testing.assert_close(one.memory.last_attention, two.memory.last_attention, atol=TOLERANCE, rtol=1e-3)
         memories = [one.memory, two.memory]
 
 

@@ -33,9 +33,9 @@ def policy(config):
 
 def test_the_first_pass_is_dense_and_the_second_reuses_its_attention(policy, config):
     first = policy.infer(under(request(), config))
-    assert (first.report.mode, first.report.tokens_kept, first.report.reused_global) == (Mode.DENSE, 512, False)
+    assert (first.report.mode, first.report.tokens_kept, first.report.used_last_attention) == (Mode.DENSE, 512, False)
     second = policy.infer(under(request(reference=frames(1), memory=first.memory), config))
-    assert second.report.mode is Mode.COARSE and second.report.reused_global and second.report.frame_offset == 7
+    assert second.report.mode is Mode.COARSE and second.report.used_last_attention and second.report.frame_offset == 7
     assert second.report.kept_static_per_view == (88, 88) and second.report.tokens_kept < 176
     for count, top in ((second.report.from_global_per_view, 60), (second.report.from_dynamic_per_view, 20)):
         assert all(0 < n <= top for n in count)
@@ -53,13 +53,13 @@ def test_without_static_pruning_nothing_of_the_last_attention_is_reused(policy, 
     dynamic_only = config.updated({"pruning.static.enabled": False})
     memory = policy.infer(under(request(), dynamic_only)).memory
     report = policy.infer(under(request(memory=memory, reference=frames(1)), dynamic_only)).report
-    assert not report.reused_global and report.frame_offset == 0
+    assert not report.used_last_attention and report.frame_offset == 0
 
 
 def test_another_instruction_forgets_the_last_chunk(policy, config):
     memory = policy.infer(under(request(), config)).memory
     other = policy.infer(under(request(memory=memory, instruction="pick up the blue cube"), config)).report
-    assert other.mode is Mode.DENSE and not other.reused_global
+    assert other.mode is Mode.DENSE and not other.used_last_attention
 
 
 def test_aggressiveness_zero_is_exactly_the_dense_model(policy, config):

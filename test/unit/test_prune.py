@@ -62,7 +62,7 @@ def test_ranks_count_what_is_better(values):
     assert got == slow
 
 
-def union_oracle(local, reuse, similarity, threshold, budget):
+def union_oracle(local, last_attention, similarity, threshold, budget):
     """V_global U V_dynamic U V_local of each view, by sorting lists."""
     views, patches = local.shape[1:]
     sets = []
@@ -71,7 +71,7 @@ def union_oracle(local, reuse, similarity, threshold, budget):
         for layer in local:
             order = sorted(range(patches), key=lambda i: -layer[v, i])
             chosen[int(Source.LOCAL)] |= set(order[: budget.k_local])
-        for layer in [] if reuse is None else reuse:
+        for layer in [] if last_attention is None else last_attention:
             order = [i for i in sorted(range(patches), key=lambda i: -layer[v, i]) if layer[v, i] > -np.inf]
             chosen[int(Source.GLOBAL)] |= set(order[: budget.k_global])
         if similarity is not None:
@@ -99,16 +99,16 @@ def test_static_selection_keeps_the_union_and_fills_with_the_next_best(
     rng = np.random.default_rng(seed)
     views, patches = 2, 40
     local = rng.random((2, views, patches)).astype(np.float32)
-    reuse = rng.random((2, views, patches)).astype(np.float32) if history else None
+    last_attention = rng.random((2, views, patches)).astype(np.float32) if history else None
     if history:
-        reuse[:, rng.random((views, patches)) < 0.5] = -np.inf
+        last_attention[:, rng.random((views, patches)) < 0.5] = -np.inf
     similarity = rng.uniform(-1, 1, (views, patches)).astype(np.float32) if history else None
     budget = Budget(k_global, k_dynamic, k_local, keep, ())
     as_tensor = lambda x: None if x is None else torch.from_numpy(x)  # noqa: E731
-    kept, sources = select_static(as_tensor(local), as_tensor(reuse), as_tensor(similarity), threshold, budget)
+    kept, sources = select_static(as_tensor(local), as_tensor(last_attention), as_tensor(similarity), threshold, budget)
 
     assert kept.tolist() == sorted(set(kept.tolist())) and len(kept) == views * keep
-    for v, chosen in enumerate(union_oracle(local, reuse, similarity, threshold, budget)):
+    for v, chosen in enumerate(union_oracle(local, last_attention, similarity, threshold, budget)):
         mine = {i - v * patches for i in kept.tolist() if v * patches <= i < (v + 1) * patches}
         union = set().union(*chosen.values())
         assert len(mine) == keep
@@ -132,9 +132,9 @@ def test_more_votes_win_when_the_union_outgrows_the_budget():
     local = torch.zeros(2, 1, 8)
     local[0, 0, [0, 1]] = 1.0
     local[1, 0, [2, 3]] = 1.0
-    reuse = torch.full((2, 1, 8), -torch.inf)
-    reuse[:, 0, 3] = 1.0
-    kept, _ = select_static(local, reuse, None, 0.0, Budget(1, 0, 2, 1, ()))
+    last_attention = torch.full((2, 1, 8), -torch.inf)
+    last_attention[:, 0, 3] = 1.0
+    kept, _ = select_static(local, last_attention, None, 0.0, Budget(1, 0, 2, 1, ()))
     assert kept.tolist() == [3]
 
 

@@ -86,10 +86,10 @@ def test_frames_arrive_as_they_were_whatever_their_sizes(make):
 
 def test_the_memory_of_the_last_pass_stays_with_the_model(supervised):
     first = supervised.answer()
-    assert not first.report.reused_global and isinstance(first.memory.salient, int)
-    assert supervised.answer(memory=first.memory).report.reused_global
+    assert not first.report.used_last_attention and isinstance(first.memory.last_attention, int)
+    assert supervised.answer(memory=first.memory).report.used_last_attention
     unknown = PolicyMemory(12345, "move", 5)
-    assert not supervised.answer(memory=unknown).report.reused_global
+    assert not supervised.answer(memory=unknown).report.used_last_attention
 
 
 def test_a_memory_does_not_outlive_its_process(supervised):
@@ -97,14 +97,14 @@ def test_a_memory_does_not_outlive_its_process(supervised):
     supervised.answer("exit")
     supervised.now_s += FIRST_WAIT_S
     supervised.until_state(State.READY)
-    assert not supervised.answer(memory=memory).report.reused_global
+    assert not supervised.answer(memory=memory).report.used_last_attention
 
 
 def test_only_the_newest_memories_are_kept():
     memories = Memories(100)
     kept = [memories.keep(PolicyMemory(f"content {i}", "move", i)) for i in range(20)]
-    assert [memory.salient for memory in kept] == list(range(100, 120))
-    assert memories.find(kept[-1]).salient == "content 19" and memories.find(kept[-8]).salient == "content 12"
+    assert [memory.last_attention for memory in kept] == list(range(100, 120))
+    assert [memories.find(kept[i]).last_attention for i in (-1, -8)] == ["content 19", "content 12"]
     assert memories.find(kept[0]) is None and memories.find(None) is None
 
 

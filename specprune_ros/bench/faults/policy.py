@@ -121,7 +121,7 @@ class ScriptedPolicy:
             from_local_per_view=per_view,
             from_fill_per_view=none,
             frame_offset=request.frame_offset,
-            reused_global=request.memory is not None,
+            used_last_attention=request.memory is not None,
             stage_ms={"total": 1.0},
             layer_lengths=(),
             kept=kept,
