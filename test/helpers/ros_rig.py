@@ -125,7 +125,7 @@ class Rig:
         self.chunks = graph.listen(ActionChunk, f"{NODE}/chunk")
         self.safety = graph.listen(String, f"{NODE}/safety", qos.LATCHED)
         self.diagnostics = graph.listen(DiagnosticArray, "/diagnostics")
-        self.task = graph.node.create_publisher(String, f"{NODE}/instruction", qos.LATCHED)
+        self.task = graph.node.create_publisher(String, f"{NODE}/instruction", qos.EVENTS)
         self.command, self.parameters = command, FIRST_DAY | parameters
         self.start()
 

@@ -119,7 +119,8 @@ def test_no_topic_stays_outside_the_namespace(file):
     before = Config.from_mapping(values)
     for parameter in parameters():
         value, was = config.get(parameter.name), before.get(parameter.name)
-        if parameter.name.startswith("topics.") and isinstance(value, (str, tuple)):
+        named = isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value))
+        if parameter.name.startswith("topics.") and named:
             names, were = ([v] if isinstance(v, str) else v for v in (value, was))
             assert not any(name.startswith("/") for name in names), parameter.name
             assert [name.lstrip("/") for name in were] == list(names), "the same names"

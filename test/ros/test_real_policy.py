@@ -39,7 +39,9 @@ def test_a_live_aggressiveness_changes_the_tokens_kept_in_the_next_status(graph,
     # A slow control rate leaves time between two frames: a busy machine is no reason to forget the history.
     slow = {"control__rate": 4.0, "control__observation_timeout": 5.0, "control__chunk_timeout": 10.0}
     slow |= {"control__execute_steps": 1, "control__lead_steps": 0}  # but infer in every period
-    node = graph.start(*POLICY, policy__checkpoint=checkpoint, policy__threads=1, instruction=TASK, **slow)
+    node = graph.start(
+        *POLICY, policy__checkpoint=checkpoint, policy__threads=1, policy__engine="eager", instruction=TASK, **slow
+    )
 
     def next_pruned(aggressiveness):
         """The next status under this setting with a history; the first pass after a start or a gap is dense."""

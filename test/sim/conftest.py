@@ -18,3 +18,10 @@ def env():
 def camera_env():
     with TabletopEnv() as env:
         yield env
+
+
+@pytest.fixture(scope="module")
+def tabletop():
+    """An environment whose limits a test may change."""
+    with TabletopEnv() as env:
+        yield env

@@ -17,7 +17,6 @@ from specprune_ros.config import Config, ConfigError
 from specprune_ros.eval import evaluate
 from specprune_ros.eval.rollout import Episode, run_episode
 from specprune_ros.infer.load import load_policy
-from specprune_ros.sim.env import TabletopEnv
 from specprune_ros.sim.expert import expert_action
 from specprune_ros.sim.settings import SIMULATION
 from specprune_ros.sim.suites import SUITES
@@ -50,12 +49,6 @@ def test_an_episode_ends_with_success_and_tells_what_it_took():
     assert replace(again, latency_ms=()) == replace(episode, latency_ms=())
 
 
-@pytest.fixture(scope="module")
-def tabletop():
-    with TabletopEnv() as env:
-        yield env
-
-
 def test_the_real_tabletop_is_solved_through_chunks_by_a_policy_that_knows_the_state(tabletop):
     policy = StubPolicy(act=lambda request: np.tile(expert_action(tabletop.state()), (CHUNK_STEPS, 1)))
     config = PLAIN.updated({"control.execute_steps": 2, "control.lead_steps": 1})
@@ -78,15 +71,16 @@ def test_a_simulator_at_another_rate_than_the_loop_is_refused(tabletop, rate):
 def test_evaluation_and_recording_simulate_at_the_rate_of_the_loop(monkeypatch, rate):
     """What the loop measures is the speed that was commanded, in action units per period and so in m/s."""
     monkeypatch.setattr("specprune_ros.infer.load.load_policy", lambda config: StubPolicy(act=slowly))
+    monkeypatch.setitem(SUITES, "pick", replace(SUITES["pick"], episode_s=24 / rate))
     player = evaluate.Player.load(PLAIN.updated({"control.rate": rate}), ["dense"], latency_steps=0)
     env, loop_motions = player.env, player.policy.requests
     assert env.control_rate == rate
-    monkeypatch.setattr(env, "max_steps", 24)
     _, episode = player.play(("dense", 0))
     assert episode.steps == 24 and env.state().time_s == pytest.approx(24 / rate)
     measured = [request.observation.motion.linear for request in loop_motions if request.observation.motion]
     assert measured[-1] == pytest.approx(SLOW, rel=0.05)
     env.close()
+    monkeypatch.undo()
     requests = record(PLAIN.updated({"control.rate": rate}), StubPolicy(), count=4, seed0=0)
     fastest = max(request.observation.motion.linear for request in requests if request.observation.motion)
     assert fastest == pytest.approx(min(1.0, 0.6 * 20.0 / rate), rel=0.2), "0.6 m/s from afar, or a full action"

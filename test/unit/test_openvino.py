@@ -103,13 +103,14 @@ def compare_along_an_episode(policies, config, references=(True, True, False, Tr
     "changes",
     [
         {"pruning.aggressiveness": 0.5},
-        {"pruning.aggressiveness": 1.0},
         {"pruning.aggressiveness": 0.0},
-        {"pruning.static.enabled": False},
-        {"pruning.dynamic.enabled": False},
-        {"pruning.static.first_pass": "local"},
-        {"pruning.static.similarity": "absolute", "pruning.dynamic.confidence": "mean_std"},
-        {"pruning.dynamic.rank_slope": 1.0},
+        {"pruning.static.enabled": False, "pruning.dynamic.rank_slope": 1.0},
+        {"pruning.dynamic.enabled": False, "pruning.static.first_pass": "local"},
+        {
+            "pruning.static.similarity": "absolute",
+            "pruning.dynamic.confidence": "mean_std",
+            "pruning.aggressiveness": 1.0,
+        },
     ],
     ids=lambda changes: ",".join(f"{name.split('.')[-1]}={value}" for name, value in changes.items()),
 )

@@ -9,6 +9,7 @@ variable SPECPRUNE_SCRIPTED_LOAD names it: "slow", "hang", "segv", "exit", "rais
 "torch" (no such module), "refuse" (a CheckpointError); or a file that holds such a word."""
 
 import ctypes
+import importlib
 import os
 import resource
 import signal
@@ -32,7 +33,7 @@ def load(config):
     if word == "refuse":
         raise CheckpointError("model.safetensors: checksum\n  does not match")
     if word == "torch":
-        import no_such_torch  # noqa: F401
+        importlib.import_module("no_such_torch")
     misbehave(word)
     return ScriptedPolicy(config.policy.views or 2)
 
