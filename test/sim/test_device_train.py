@@ -18,7 +18,15 @@ LARGEST_BYTES = 16 * 2**20
 @pytest.mark.slow
 def test_the_rehearsal_leaves_two_policies_in_files_that_come_back(tmp_path):
     out, work = tmp_path / "out", tmp_path / "work"
-    settings = {"OUT": out, "WORK": work, "SCALE": "tiny", "SUITES": "pick", "WORKERS": 2, "PYTHON": sys.executable}
+    settings = {
+        "OUT": out,
+        "WORK": work,
+        "SCALE": "tiny",
+        "SUITES": "pick",
+        "WORKERS": 2,
+        "BUDGET_S": 100,
+        "PYTHON": sys.executable,
+    }
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
