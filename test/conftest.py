@@ -52,6 +52,7 @@ def tiny_towers():
         yield
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         tier = Path(item.path).relative_to(ROOT / "test").parts[0]
