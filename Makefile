@@ -24,7 +24,7 @@ demo: venv  ## five episodes of the simulated tabletop over ROS 2; results in re
 	@$(CLEAN) $(VENV)/bin/specprune demo --report report $(ARGS)
 
 test: venv  ## the whole test suite, on two cores: what runs on a ROS graph on one, the rest on the other
-	@$(CLEAN) $(VENV)/bin/python -m pytest -n 2 --dist loadgroup --durations=15 $(ARGS)
+	@$(CLEAN) $(VENV)/bin/python -m pytest -n 2 --dist loadscope --durations=15 $(ARGS)
 
 check: lint types  ## before a commit: lint, types and the fast tests
 	@$(CLEAN) $(VENV)/bin/python -m pytest -q -m "not slow and not ros and not sim" $(ARGS)

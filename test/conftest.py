@@ -52,15 +52,25 @@ def tiny_towers():
         yield
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         tier = Path(item.path).relative_to(ROOT / "test").parts[0]
         if tier in TIERS:
             item.add_marker(tier)
-        # Graphs beside each other would take each other's time; a file's fixtures are made once.
-        on_a_graph = item.get_closest_marker("ros") is not None
-        item.add_marker(pytest.mark.xdist_group("ros" if on_a_graph else str(item.path)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n 2`, all that runs on a ROS graph is on one core: graphs beside each other would take each other's time.
+    The rest is distributed by files, whose fixtures are then made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByTier(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            return "ros" if file.startswith("test/ros/") else file
+
+    return ByTier(config, log)
 
 
 def pytest_ignore_collect(collection_path):
