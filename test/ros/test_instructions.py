@@ -115,7 +115,7 @@ def test_a_latched_word_from_before_the_node_is_heard_and_each_word_counts_once(
     for text in ("move", "open", "move"):
         latched.publish(String(data=text))
         rig.until_planned(text)
-    reports = [line for line in rig.process.text().splitlines() if "instruction: '" in line]
+    reports = [line for line in rig.process.text().splitlines() if "]: instruction: '" in line]
     assert [report.split("instruction: '")[1].split("'")[0] for report in reports] == [
         "open",
         "back",
