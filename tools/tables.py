@@ -224,9 +224,9 @@ def faults_table(result: Mapping) -> str:
         )
     lasts = (f"last motion, {interface} [ms]" for interface in interfaces)
     headings = ("fault", "the node", *lasts, "rest, max", "still, max", "moves again, max", "out of limits")
-    trials = sum(row["repetitions"] for row in rows)
+    repetitions = [row["repetitions"] for row in rows]
     about = (
-        f"{result['repetitions']} repetitions of each, {trials} in all; p50 / p99 / max, from the beginning of the "
+        f"{min(repetitions)} repetitions or more of each, {sum(repetitions)} in all; p50 / p99 / max, from the beginning of the "
         f"fault. {_machine(result['machine'])}"
     )
     return "\n".join([table(headings, lines), "", about])

@@ -67,25 +67,27 @@ def run(args: argparse.Namespace) -> int:
     console, before = Console(), load_average()
     rounds = [(interface, seed) for seed in range(args.repetitions) for interface in INTERFACES]
     trials: list[Trial] = []
-    count = len(rounds) * len(names())
-    with progress("trials", count, console) as reporter:
-        for trial in play(rounds, args.workers):
-            trials.append(trial)
-            reporter.advance(f"{trial.interface}: {trial.fault}")
-    result = {
-        "rows": rows(trials),
-        "repetitions": args.repetitions,
-        "trials": [asdict(trial) for trial in trials],
-        "machine": {**machine(), "load_average_before": before},
-    }
-    console.print(table(result))
+
+    def result() -> dict[str, object]:
+        return {
+            "rows": rows(trials),
+            "repetitions": args.repetitions,
+            "trials": [asdict(trial) for trial in trials],
+            "machine": {**machine(), "load_average_before": before, "workers": args.workers},
+        }
+
+    with progress("rounds", len(rounds), console) as reporter:
+        for played in play(rounds, args.workers):
+            trials += played
+            reporter.advance(f"{played[-1].interface}, {len(played)} faults")
+            if args.json:  # whoever ends it early keeps what there is
+                write_json(args.json, result())
+    console.print(table(result()))
     wrong = [trial for trial in trials if trial.violations or trial.outcome != trial.expected]
     for trial in wrong[:20]:
         console.print(
             f"{trial.interface}, {trial.fault}: {trial.outcome}, expected {trial.expected}; {trial.violations[:1]}"
         )
-    if args.json:
-        write_json(args.json, result)
     return 1 if wrong else 0
 
 
@@ -95,16 +97,16 @@ def names() -> list[str]:
     return [fault.name for fault in FAULTS]
 
 
-def play(rounds: Sequence[tuple[str, int]], workers: int) -> Iterator[Trial]:
-    """The trials of all rounds as they come; a round is one interface and every fault once, in an order of its own."""
+def play(rounds: Sequence[tuple[str, int]], workers: int) -> Iterator[list[Trial]]:
+    """The trials of every round as they come; a round is one interface and every fault once, in an order of its own."""
     if workers == 1:
         for interface, seed in rounds:
-            yield from play_round(interface, seed)
+            yield play_round(interface, seed)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context) as pool:
         for future in as_completed([pool.submit(play_round, *one) for one in rounds]):
-            yield from future.result()
+            yield future.result()
 
 
 def play_round(interface: str, seed: int) -> list[Trial]:
