@@ -38,7 +38,7 @@ def default_folder() -> Path | None:
         return Path(base) / "specprune_ros"
     home = Path()
     with suppress(RuntimeError):
-        home = Path.home()
+        home = Path.home() if os.environ.get("HOME") != "" else Path()  # an empty one would mean the root folder
     return home / ".cache" / "specprune_ros" if home.is_absolute() else None
 
 
