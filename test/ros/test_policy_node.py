@@ -134,8 +134,8 @@ def test_the_debug_image_shows_all_views(bench):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ({"encoding": "16UC1"}, "'16UC1' is not supported"),
-        ({"x": NAN}, "not finite"),
+        ({"spoil": {0: lambda image: setattr(image, "encoding", "16UC1")}}, "'16UC1' is not supported"),
+        ({"spoil": {"pose": lambda pose: setattr(pose.pose.position, "x", NAN)}}, "not finite"),
         ({"finger": NAN}, "position of fr3_finger_joint1 is nan"),
         ({"silent": {1}}, "image of view 2 (/camera/wrist/color/image_raw) is"),
         ({"silent": {"pose"}}, "robot state (/franka_robot_state_broadcaster/current_pose) is"),
