@@ -226,7 +226,7 @@ def faults_table(result: Mapping) -> str:
     headings = ("fault", "the node", *lasts, "rest, max", "still, max", "moves again, max", "out of limits")
     repetitions = [row["repetitions"] for row in rows]
     about = (
-        f"{min(repetitions)} repetitions or more of each, {sum(repetitions)} in all; p50 / p99 / max, from the "
+        f"Repetitions of each: {min(repetitions)} or more, {sum(repetitions)} in all; p50 / p99 / max, from the "
         f"beginning of the fault. {_machine(result['machine'])}"
     )
     return "\n".join([table(headings, lines), "", about])
