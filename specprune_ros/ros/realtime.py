@@ -4,6 +4,7 @@ the system refuses is reported."""
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import platform
@@ -87,11 +88,14 @@ def _shorten_slices() -> str:
         )
     libc = ctypes.CDLL(None, use_errno=True)
     for thread in map(int, os.listdir("/proc/self/task")):
-        if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
+        try:
+            if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
+                continue
+            nice = os.getpriority(os.PRIO_PROCESS, thread)
+        except ProcessLookupError:  # it has ended meanwhile
             continue
-        nice = os.getpriority(os.PRIO_PROCESS, thread)
         wanted = SCHED_ATTR.pack(SCHED_ATTR.size, os.SCHED_OTHER, RESET_ON_FORK, nice, 0, SLICE_NS, 0, 0)
-        if libc.syscall(call, thread, wanted, 0):
+        if libc.syscall(call, thread, wanted, 0) and ctypes.get_errno() != errno.ESRCH:
             return f"as it is: {os.strerror(ctypes.get_errno())}"
     return f"{1e-6 * SLICE_NS:g} ms"
 

@@ -85,18 +85,15 @@ def libc(monkeypatch):
     sys.setswitchinterval(before)
 
 
-def threads():
-    return {int(thread) for thread in os.listdir("/proc/self/task")}
-
-
-def test_by_default_nothing_is_asked_for_that_takes_a_privilege(libc):
-    before, threads_before = os.sched_getscheduler(0), threads()
+def test_by_default_nothing_is_asked_for_that_takes_a_privilege(libc, monkeypatch):
+    before, listdir, seen = os.sched_getscheduler(0), os.listdir, []
+    monkeypatch.setattr(os, "listdir", lambda path: seen.append(listdir(path)) or seen[-1])
     report = realtime.prepare(RealTime())
     assert list(report) == ["garbage collector", "threads", "time slice"] and report["time slice"] == "0.1 ms"
     assert gc.get_freeze_count() > 0 and sys.getswitchinterval() < 0.001 and os.sched_getscheduler(0) == before
-    # Threads of libraries that other tests have loaded come and go meanwhile.
+    # All that there were then: threads of libraries that other tests have loaded come and go.
     asked = {thread for thread, _ in libc.attributes}
-    assert threads_before & threads() <= asked <= threads_before | threads() and threading.get_native_id() in asked
+    assert asked == set(map(int, seen[-1])) and threading.get_native_id() in asked
     for _, (size, policy, flags, nice, priority, slice_ns, deadline, period) in libc.attributes:
         assert (size, policy, nice, priority, deadline, period) == (48, 0, os.nice(0), 0, 0, 0)
         assert flags == 1, "later threads and the model's process are as any other"

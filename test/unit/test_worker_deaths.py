@@ -65,7 +65,13 @@ def test_a_model_without_an_answer_is_ended_when_the_patience_is_over(make, capf
     assert "inference 12 had no answer for 5.1 s (limit 5 s, policy.inference_timeout): the policy hangs" in str(lost)
     if task == "gil":  # the interpreter is blocked, and its stack is said all the same
         said = []
-        supervised.until(lambda: said.append(capfd.readouterr().err) or "in _serve" in "".join(said))
+
+        def whole():
+            time.sleep(0.5)  # reading cuts off what is being written meanwhile
+            said.append(capfd.readouterr().err)
+            return "in _serve" in "".join(said)
+
+        supervised.until(whole)
     supervised.now_s += 1.0
     supervised.until_state(State.WAITING)
     assert not os.path.exists(f"/proc/{first}"), "the old one is gone before the new one starts"
