@@ -19,21 +19,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from specprune_ros.bench.faults.policy import ScriptedPolicy
 from specprune_ros.bench.machine import load_average, machine
 from specprune_ros.config import Config
 from specprune_ros.eval import stats
 from specprune_ros.eval.results import changed_parameters, write_json
 from specprune_ros.infer.worker import InferenceWorker
 from specprune_ros.types import (
-    STAGES,
-    ActionChunk,
-    EngineState,
     InferenceRequest,
     InferenceResult,
     Mode,
     Observation,
-    PolicyMemory,
-    PruningReport,
 )
 
 COPYING, BUNDLED = "specprune_ros.bench.seam:copying_policy", "specprune_ros.infer.load:warm_policy"
@@ -45,26 +41,17 @@ PAUSE_S = 0.01
 START_S, ANSWER_S = 300.0, 60.0
 
 
-class CopyingPolicy:
-    """Copies its frames and knows nothing."""
-
-    name, view_count, chunk_steps, proprio_dims, patch_grid = "copying", 2, 8, 8, (16, 16)
-    engine = EngineState("none")
-
-    def idle(self) -> bool:
-        return False
+class CopyingPolicy(ScriptedPolicy):
+    """Copies its frames, and answers without a model."""
 
     def infer(self, request: InferenceRequest) -> InferenceResult:
-        seen = request.observation
-        for frame in (*seen.images, *(request.reference_images or ())):
+        for frame in (*request.observation.images, *(request.reference_images or ())):
             frame.copy()
-        chunk = ActionChunk(request.chunk_id, seen.stamp_ns, np.zeros((8, 7)), request.mode, seen.instruction)
-        memory = PolicyMemory(None, seen.instruction, seen.stamp_ns)
-        return InferenceResult(request, chunk, _report(request), memory)
+        return super().infer(request)
 
 
 def copying_policy(config: Config) -> CopyingPolicy:
-    return CopyingPolicy()
+    return CopyingPolicy(2)
 
 
 class InThread:
@@ -181,28 +168,6 @@ def _request(size: tuple[int, int], number: int) -> InferenceRequest:
     frames = [np.full((*size, 3), (number + i) % 256, np.uint8) for i in range(4)]
     seen = Observation(number, tuple(frames[:2]), np.zeros(8, np.float32), "pick up the red cube", None)
     return InferenceRequest(number, seen, tuple(frames[2:]), 11, Mode.FINE, None)
-
-
-def _report(request: InferenceRequest) -> PruningReport:
-    pair = (256, 256)
-    return PruningReport(
-        mode=request.mode,
-        aggressiveness=request.pruning.aggressiveness,
-        tokens_total=512,
-        tokens_kept=512,
-        total_per_view=pair,
-        kept_static_per_view=pair,
-        kept_dynamic_per_view=pair,
-        from_global_per_view=pair,
-        from_dynamic_per_view=pair,
-        from_local_per_view=pair,
-        from_fill_per_view=pair,
-        frame_offset=request.frame_offset,
-        used_last_attention=False,
-        stage_ms=dict.fromkeys((*STAGES, "total"), 0.0),
-        layer_lengths=(560,) * 8,
-        kept=np.zeros(512, np.uint8),
-    )
 
 
 def table(result: Mapping[str, object]) -> Table:

@@ -6,38 +6,22 @@ import importlib
 import time
 from typing import Any
 
-from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 
 from specprune_ros.control import franka_mode
-from specprune_ros.ros import qos
+from specprune_ros.ros.streams import Stream
 
 LOOK_EVERY_S = 0.1
 """A state has hundreds of fields and takes a millisecond or more to become a Python object: not in every period."""
-
-
-class Unattended(CallbackGroup):
-    """Its subscriptions never wake an executor: 1000 large messages a second would keep a core busy."""
-
-    def can_execute(self, entity: Any) -> bool:
-        return False
-
-    def beginning_execution(self, entity: Any) -> bool:
-        return False
-
-    def ending_execution(self, entity: Any) -> None:
-        pass
 
 
 class FrankaMode:
     """Fetches the newest state when asked. Nothing is known before the first one: a simulator has none."""
 
     def __init__(self, node: Node, kind: type, topic: str):
-        self._kind, self.topic = kind, node.resolve_topic_name(topic)
-        self._subscription = node.create_subscription(
-            kind, topic, lambda message: None, qos.SENSOR_IN, callback_group=Unattended(), raw=True
-        )
+        self._kind, self._stream = kind, Stream(node, kind, topic, raw=True)
+        self.topic = self._stream.topic
         self._state: Any = None
         self._received_s = self._looked_s = 0.0
 
@@ -53,10 +37,8 @@ class FrankaMode:
         return franka_mode.obstacle(self.topic, self._state.robot_mode, _errors(self._state), age_s)
 
     def _look(self, now_s: float) -> None:
-        with self._subscription.handle:
-            newest = self._subscription.handle.take_message(self._kind, True)  # of a queue of one
-        if newest is not None:
-            self._state, self._received_s = deserialize_message(newest[0], self._kind), now_s
+        if taken := self._stream.take():
+            self._state, self._received_s = deserialize_message(taken[-1].message, self._kind), now_s
 
 
 def robot_state_type() -> type | None:

@@ -58,12 +58,18 @@ def _has_ended(path: Path) -> bool:
 def _identity(pid: int) -> str:
     """Namespace of process ids, process id and start time: no other process ever has all three. Empty when it has
     ended."""
+    started = start_of(pid)
+    return f"{_namespace()} {pid} {started}" if started else ""
+
+
+def start_of(pid: int) -> str:
+    """When a process of this container started, in the kernel's ticks. Empty when it has ended, also while nobody has
+    waited for it."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    state, started = fields[0], fields[19]
-    return "" if state in "ZX" else f"{_namespace()} {pid} {started}"
+    return "" if state in "ZX" else others[18]
 
 
 def _namespace() -> str:

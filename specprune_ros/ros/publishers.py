@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from rclpy.node import Node
@@ -131,12 +130,5 @@ def _own_host(node: Node) -> bytes | None:
 
 def _is_running(lower_half: int) -> bool:
     """Whether a process whose id ends with these 16 bits runs here; one that ended and was not waited for does not."""
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) & 0xFFFF == lower_half:
-            try:
-                state = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:  # ended just now
-                continue
-            if state not in "ZX":
-                return True
-    return False
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return any(pid & 0xFFFF == lower_half and owners.start_of(pid) for pid in pids)

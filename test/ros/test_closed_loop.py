@@ -7,7 +7,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 
-from ros_helpers import SIMULATED, Graph
+from ros_helpers import SIMULATED
 from ros_rig import NODE, Rig, Watch
 from std_msgs.msg import String
 from tiny_checkpoints import write_tiny_checkpoint
@@ -18,12 +18,6 @@ from specprune_ros.ros import qos
 from specprune_ros.srv import ResetSim
 
 POLICY = ("-m", "specprune_ros.ros.policy_node")
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 @pytest.mark.skipif(not (BUNDLED / "config.json").is_file(), reason=f"no bundled weights in {BUNDLED}")

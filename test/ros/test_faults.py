@@ -279,12 +279,6 @@ def test_a_model_that_hangs_is_given_up_and_the_node_still_answers(rig):
     rig.watch.assert_at_rest()
 
 
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
-
-
 def test_a_killed_node_starts_disarmed(graph):
     rig = Rig(graph, instruction="move")
     rig.arm()

@@ -6,7 +6,6 @@ import pytest
 pytest.importorskip("rclpy")
 messages = pytest.importorskip("franka_msgs.msg", reason="franka_msgs is not installed (not on PyPI)")
 
-from ros_helpers import Graph
 from ros_rig import Rig
 
 from specprune_ros.config import Config
@@ -15,12 +14,6 @@ from specprune_ros.ros.robot_mode import robot_mode
 
 STATE = messages.FrankaRobotState
 TOPIC = "/franka_robot_state_broadcaster/robot_state"
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 class Broadcaster:

@@ -10,7 +10,6 @@ from functools import partial
 
 from fake_franka import BASE, FakeHand, actions
 from geometry_msgs.msg import PoseStamped
-from ros_helpers import Graph
 from ros_rig import PoseWatch
 from ros_rig import Rig as NodeRig
 from std_msgs.msg import Float64
@@ -22,12 +21,6 @@ from specprune_ros.ros.gripper import GripperOutput
 
 with_common = pytest.mark.skipif(not actions("control_msgs"), reason="control_msgs is not installed (not on PyPI)")
 with_own = pytest.mark.skipif(not actions("franka_msgs"), reason="franka_msgs is not installed (not on PyPI)")
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 class Rig:

@@ -6,7 +6,6 @@ pytest.importorskip("rclpy")
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from ros_helpers import Graph
 from ros_rig import NODE, Rig
 from std_msgs.msg import String
 
@@ -40,12 +39,6 @@ class Listener(Rig):
     def until_planned(self, text):
         self.chunks.clear()
         self.graph.until(lambda: any(chunk.instruction == text for chunk in self.chunks), what=f"a chunk for {text!r}")
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 def test_topic_parameter_topic_ends_on_the_topic_and_the_other_way_round(graph):

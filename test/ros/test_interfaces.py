@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("rclpy")
 
 from geometry_msgs.msg import PoseStamped, TwistStamped
-from ros_helpers import Graph
 from ros_rig import NODE, PoseWatch, Rig, Watch
 from std_msgs.msg import Float64
 
@@ -22,12 +21,6 @@ TwistWatch = partial(Watch, kind=TwistStamped, topic=TWISTS)
 TargetWatch = partial(PoseWatch, kind=PoseStamped, topic=POSES)
 SERVO = {"output__interface": "servo_twist", "output__switch_servo": False, "output__gripper": "topic"}
 POSE = {"output__interface": "target_pose", "output__gripper": "topic"}
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 def test_twists_are_velocities_and_end_with_three_zeros(graph):

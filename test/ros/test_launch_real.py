@@ -9,7 +9,6 @@ from launched import ROOT, Launched, processes_of, with_launch
 
 pytest.importorskip("rclpy")
 
-from ros_helpers import Graph
 from std_msgs.msg import String
 
 from specprune_ros.msg import Action
@@ -17,12 +16,6 @@ from specprune_ros.ros import qos
 
 pytestmark = with_launch
 MUJOCO = str(ROOT / "launch" / "mujoco.launch.py")
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGQUIT], ids=lambda number: number.name)

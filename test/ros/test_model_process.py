@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+from processes import alive
 
 pytest.importorskip("rclpy")
 
@@ -74,14 +75,6 @@ def assert_no_motion_outlived_its_chunk(rig):
         if message.chunk_id in stamps:
             age_s = 1e-9 * (stamp_ns - stamps[message.chunk_id])
             assert age_s <= CHUNK_TIMEOUT_S + 2 * PERIOD_S, f"step {message.step} of {message.chunk_id} after {age_s} s"
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def children(pid):
@@ -224,12 +217,6 @@ def test_a_hanging_model_can_be_cleaned_up_and_configured_again(rig):
     rig.process.signal()
     assert rig.process.wait() == 0 and not alive(pid)
     rig.graph.until(lambda: not rig.watch.seen[-1][1].any(), what="a stop")
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 def test_a_model_that_keeps_dying_is_given_up_and_the_node_says_so(graph):

@@ -183,12 +183,6 @@ def test_diagnostics_name_rates_and_counts(bench):
     assert values["tokens kept"] == "384" and int(values["commands"]) > 0
 
 
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
-
-
 def test_simulated_time_drives_the_node_also_when_it_jumps_back(graph):
     clock = SimulatedTime(graph)
     bench = Bench(graph, clock, use_sim_time=True, instruction="move")

@@ -4,17 +4,10 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from ros_helpers import Graph
 from ros_rig import Rig
 
 from specprune_ros.ros import convert
 from specprune_ros.types import BadInput
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 def stamped(frame):

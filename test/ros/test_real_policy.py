@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("torch")
 
-from ros_helpers import SIMULATED, Graph, Robot
+from ros_helpers import SIMULATED, Robot
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from tiny_checkpoints import write_tiny_checkpoint
@@ -24,12 +24,6 @@ TASK = "pick up the red cube"
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     return write_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 def test_a_live_aggressiveness_changes_the_tokens_kept_in_the_next_status(graph, checkpoint):

@@ -47,12 +47,6 @@ def jpeg(pixels, stamp):
     return CompressedImage(header=stamp, format="rgb8; jpeg compressed bgr8", data=data)
 
 
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
-
-
 def start(graph, topics, compressed=False, **parameters):
     """A moving node with these cameras: (its statuses, its actions)."""
     robot = Robot(graph)

@@ -12,7 +12,6 @@ from geometry_msgs.msg import TwistStamped
 from moveit_msgs.msg import ServoStatus
 from moveit_msgs.srv import ServoCommandType
 from rclpy.callback_groups import ReentrantCallbackGroup
-from ros_helpers import Graph
 from ros_rig import NODE, Rig, Watch
 from std_srvs.srv import Trigger
 
@@ -45,12 +44,6 @@ class FakeServo:
     def _publish(self):
         if not self.silent:
             self._publisher.publish(ServoStatus(code=self.code))
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 def test_codes_are_those_of_moveit_msgs():

@@ -7,7 +7,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 
-from ros_helpers import SIMULATED, Graph
+from ros_helpers import SIMULATED
 from std_msgs.msg import String
 
 from specprune_ros.config import Topics
@@ -17,12 +17,6 @@ from specprune_ros.srv import ResetSim
 
 SEEDS = {"left": (1000, 1002, 1004), "right": (1001, 1003, 1005)}
 """Episodes that are tried until one succeeds."""
-
-
-@pytest.fixture
-def graph(tmp_path):
-    with Graph(tmp_path) as graph:
-        yield graph
 
 
 def names(namespace):

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import worker_rig
+from processes import alive
 from worker_rig import PATIENCE_S
 
 from specprune_ros.config import Config
@@ -151,18 +152,9 @@ def test_the_process_dies_with_the_node_also_when_that_is_killed(task, tmp_path)
     node.kill()
     node.wait()
     end = time.monotonic() + PATIENCE_S
-    while _alive(pid):
+    while alive(pid):
         assert time.monotonic() < end
         time.sleep(0.01)
-
-
-def _alive(pid):
-    """Neither gone nor waiting for whoever inherited it to notice."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 REQUEST = """

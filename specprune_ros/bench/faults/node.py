@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 
+from specprune_ros.bench.faults.policy import FACTORY
 from specprune_ros.ros import policy_node
 
 
 class ScriptedNode(policy_node.PolicyNode):
-    POLICY_FACTORY = "specprune_ros.bench.faults.policy:load"
+    POLICY_FACTORY = FACTORY
 
     def _decide(self, now_ns: int):
         if self._loop.instruction == "crash":

@@ -26,6 +26,7 @@ from rich.table import Table
 from specprune_ros.bench.machine import load_average, machine
 from specprune_ros.eval.progress import progress
 from specprune_ros.eval.results import write_json
+from specprune_ros.eval.stats import percentiles_ms
 
 QUIET_S = 0.5
 """So long without a moving command counts as rest."""
@@ -35,7 +36,6 @@ LATEST_S = 0.1
 TOLD_S = 3.0
 """A reason that has not been given by then counts as not given."""
 STILL_MPS = 1e-3
-RESUMES_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -212,12 +212,11 @@ def rows(trials: Sequence[Trial]) -> list[dict[str, object]]:
 
 
 def _spread(seconds: Sequence[float | None]) -> dict[str, float] | None:
-    """p50, p99 and max [ms] of those that came; None when none did."""
+    """Percentiles and max [ms] of those that came; None when none did."""
     known = [1e3 * value for value in seconds if value is not None]
     if not known:
         return None
-    p50, p99 = np.percentile(known, [50, 99])
-    return {"p50": round(float(p50), 1), "p99": round(float(p99), 1), "max": round(max(known), 1), "count": len(known)}
+    return {**percentiles_ms(known), "max": round(max(known), 1), "count": len(known)}
 
 
 def table(result: Mapping[str, object]) -> Table:
