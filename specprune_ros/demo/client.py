@@ -30,6 +30,8 @@ class Health:
     """What the policy node says of itself, at least once a second."""
 
     ready: bool = False
+    making: int = 0
+    """Kinds of inference that are being made fast, and take a core meanwhile."""
     hold_reason: str = "starting"
     counters: dict[str, int] = field(default_factory=dict)
     reports: int = 0
@@ -140,6 +142,7 @@ class DemoClient:
     def _on_node_status(self, message: NodeStatus) -> None:
         health = self.health
         health.ready, health.hold_reason = message.ready, message.hold_reason
+        health.making = message.model.making
         health.counters = {name: getattr(message, name) for name in COUNTERS}
         health.reports += 1
         if self.trace is not None and message.hold_reason:

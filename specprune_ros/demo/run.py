@@ -28,6 +28,7 @@ from specprune_ros.eval import stats
 from specprune_ros.eval.results import write_json
 
 START_TIMEOUT_S = 120.0
+FAST_TIMEOUT_S = 300.0
 RESET_TIMEOUT_S = 15.0
 EPISODE_TIMEOUT_S = 30.0
 """Wall time; the simulator itself ends an episode earlier, by its step limit."""
@@ -73,6 +74,8 @@ def perform(
             stage = Stage(client, nodes, display)
             stage.wait(client.simulator_is_up, START_TIMEOUT_S, "the simulator to start")
             stage.wait(lambda: client.health.ready, START_TIMEOUT_S, "the policy to load")
+            fast = "the policy's models to be made fast; the first time takes a minute"
+            stage.wait(lambda: not client.health.making, FAST_TIMEOUT_S, fast)
             for seed in range(args.seed0, args.seed0 + args.episodes):
                 display.finished.append(stage.play(seed))
             stage.wait_for_last_words()

@@ -38,6 +38,9 @@ MOST_MEMORIES = 8
 MOST_TEXT = 1 << 15
 """Characters of a traceback or a log record that are passed on: the end says what went wrong."""
 
+LOOK_EVERY_S = 0.5
+"""So often it is asked what is still being made beside the inferences."""
+
 OOM_SCORE = 500
 """Of 1000. When the machine runs out of memory, the kernel ends the model and not the node."""
 
@@ -93,12 +96,12 @@ class Server:
 
     def run(self) -> None:
         """Ends with Closed."""
-        busy = True
+        wait_s: float | None = 0.0
         while True:
-            while busy and not self._asked():
-                busy = self._idle()
+            while not self._asked(wait_s):
+                wait_s = self._idle()
             self._channel.send(self._answer(self._channel.receive()))
-            busy = True
+            wait_s = 0.0
 
     def _answer(self, work: Work) -> Answer | Raised:
         try:
@@ -120,24 +123,27 @@ class Server:
             memory=self._memories.find(request.memory),
         )
 
-    def _idle(self) -> bool:
-        """One piece of idle work. Inferences do not need it, so the first error ends it for good, and nothing else."""
-        if not self._idles:
-            return False
+    def _idle(self) -> float | None:
+        """One piece of idle work, and news of what is made beside it; how long to wait for the next request before the
+        next piece: None, for ever."""
+        more = self._idles and self._work_ahead()
+        if (state := engine_state(self._policy)) != self._told:
+            self._told = state
+            self._channel.send(Engine(state))
+        return 0.0 if more else LOOK_EVERY_S if state.making else None
+
+    def _work_ahead(self) -> bool:
+        """Inferences do not need it, so the first error ends it for good, and nothing else."""
         try:
-            more = self._policy.idle()
+            return self._policy.idle()
         except Exception:
             self._idles = False
             log.exception("getting later inferences ready failed and is given up; inferences are only slower")
             return False
-        if (state := engine_state(self._policy)) != self._told:
-            self._told = state
-            self._channel.send(Engine(state))
-        return more
 
-    def _asked(self) -> bool:
-        """Something is waiting to be done, or the node is gone."""
-        return bool(select.select([self._channel], [], [], 0)[0])
+    def _asked(self, wait_s: float | None) -> bool:
+        """Something is waiting to be done, or the node is gone; waits so long for it."""
+        return bool(select.select([self._channel], [], [], wait_s)[0])
 
 
 class LogToNode(logging.Handler):

@@ -114,6 +114,14 @@ def test_an_instruction_that_fits_nowhere_is_bad_input_and_no_more(supervised):
     assert isinstance(supervised.answer(), InferenceResult)
 
 
+def test_what_is_made_beside_the_inferences_is_told_also_when_nobody_asks(make, monkeypatch):
+    monkeypatch.setenv("SPECPRUNE_SCRIPTED_LOAD", "making")
+    supervised = make()
+    supervised.loaded()
+    assert supervised.worker.engine == EngineState("scripted", making=2)
+    supervised.until(lambda: supervised.poll() or supervised.worker.engine == EngineState("scripted"))
+
+
 # Errors.
 
 

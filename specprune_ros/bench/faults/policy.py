@@ -6,14 +6,17 @@ different in every step: "wild". What a broken model does: "slow" takes 1.5 s; "
 with the interpreter blocked; "raise", "oom" raise; "nan", "short" answer nonsense; "segv", "exit", "kill" end the
 process; "stop" stops it; "idle" answers, and then fails in its idle work. What a broken load does: the environment
 variable SPECPRUNE_SCRIPTED_LOAD names it: "slow", "hang", "segv", "exit", "raise" (an error nobody has thought of),
-"torch" (no such module), "refuse" (a CheckpointError); or a file that holds such a word."""
+"torch" (no such module), "refuse" (a CheckpointError), "making" (for half a second something is still made fast); or a
+file that holds such a word."""
 
 import ctypes
 import importlib
 import os
 import resource
 import signal
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +38,12 @@ def load(config):
     if word == "torch":
         importlib.import_module("no_such_torch")
     misbehave(word)
-    return ScriptedPolicy(config.policy.views or 2)
+    policy = ScriptedPolicy(config.policy.views or 2)
+    if word == "making":
+        made = policy.engine
+        policy.engine = replace(made, making=2)
+        threading.Timer(0.5, lambda: setattr(policy, "engine", made)).start()
+    return policy
 
 
 def misbehave(how):
