@@ -26,7 +26,7 @@ class PictureWatch:
 
     def __init__(self) -> None:
         self._picture: np.ndarray | None = None
-        self._since_ns = 0
+        self._taken_ns = self._since_ns = 0
         self._pose: EndEffector | None = None
 
     def check(self, image: np.ndarray, stamp_ns: int, measured: EndEffector | None, settings: Pictures) -> None:
@@ -39,10 +39,13 @@ class PictureWatch:
             self._picture = None
             return
         check_content(image, settings)
-        if self._picture is None or self._pose is None or not np.array_equal(self._picture, image):
-            self._picture, self._since_ns, self._pose = image, stamp_ns, measured
+        if self._picture is None or not np.array_equal(self._picture, image):
+            self._picture, self._taken_ns, self._pose = image, stamp_ns, None
+        if measured is None or measured.stamp_ns < self._taken_ns:  # motion before the picture does not count
             return
-        if measured is not None:
+        if self._pose is None:
+            self._pose, self._since_ns = measured, stamp_ns
+        else:
             self._check_stuck(stamp_ns, measured, settings)
 
     def _check_stuck(self, stamp_ns: int, measured: EndEffector, settings: Pictures) -> None:

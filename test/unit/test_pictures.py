@@ -1,5 +1,7 @@
 """What a picture must be like for the arm to move by it: covered, dazzled, noisy and stuck cameras, and sound ones."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -132,3 +134,15 @@ def test_without_a_pose_nothing_is_stuck_and_it_counts_from_the_first_one():
     watch.check(SCENE.copy(), 2 * SECOND, pose(0.51), SETTINGS)
     with pytest.raises(BadInput, match="for 2.00 s, while the arm moved by 0.050 m"):
         watch.check(SCENE.copy(), 3 * SECOND, pose(0.55), SETTINGS)
+
+
+def test_motion_before_the_picture_was_taken_does_not_count():
+    """A simulator that is reset: the picture of the new place arrives before the pose there, and the arm then stands
+    still before a camera without noise. It was refused for ever."""
+    watch = PictureWatch()
+    before, after = replace(pose(0.4), stamp_ns=SECOND - 1), replace(pose(0.6), stamp_ns=SECOND)
+    watch.check(SCENE, SECOND, before, SETTINGS)
+    for second in range(2, 20):
+        watch.check(SCENE.copy(), second * SECOND, replace(after, stamp_ns=second * SECOND), SETTINGS)
+    with pytest.raises(BadInput, match="while the arm moved by 0.050 m"):
+        watch.check(SCENE.copy(), 20 * SECOND, replace(pose(0.65), stamp_ns=20 * SECOND), SETTINGS)
