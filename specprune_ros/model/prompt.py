@@ -106,8 +106,9 @@ class PromptEncoder:
         return Prompt(tuple(ids), (words[0] - 1, words[-1]))
 
     def known_instruction(self) -> str:
-        """Some instruction that `encode` accepts, for warm-up."""
-        usual = "pick up the cube"
+        """Some instruction that `encode` accepts, for warm-up: as long as those that the bundled policy was trained on,
+        so that what is made ready for it serves them too."""
+        usual = "pick up the red cube"
         try:
             self.encode(usual)
         except BadInput:

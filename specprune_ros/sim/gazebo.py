@@ -20,9 +20,6 @@ from specprune_ros.sim import panda
 UNREACHABLE_VELOCITY = 1000.0
 """rad/s or m/s."""
 FINGER_EFFORT_N = {panda.FINGER_JOINTS[0]: 30.0, panda.FINGER_JOINTS[1]: 100.0}
-AMBIENT, SUN = 0.67, 1.43
-"""Light of the world in tabletop.sdf: with linear colours the pictures come closest to MuJoCo's (mean difference of a
-channel 21 of 255 in the third-person view and 11 in the wrist's)."""
 
 
 def robot_description(folder: Path) -> str:

@@ -81,10 +81,11 @@ def test_two_sources_that_speak_in_turn_move_nothing(rig, impostor):
         message.pose.orientation.x, message.pose.orientation.w = 1.0, 0.0
         publisher.publish(message)
 
-    impostor.create_timer(1 / 30, say)
+    timer = impostor.create_timer(1 / 30, say)
     rig.until_state("disarmed: 2 publishers on")
     rig.watch.forbid()
     rig.assert_silence(1.0)
+    impostor.destroy_timer(timer)
     impostor.destroy_publisher(publisher)
     rig.graph.spin(0.2)  # an arm that is armed now would begin where the second driver saw it
 
@@ -96,23 +97,24 @@ def joint_driver(node, names):
         stamp = convert.header(node.get_clock().now().nanoseconds, "")
         publisher.publish(JointState(header=stamp, name=names, position=[0.01] * len(names)))
 
-    node.create_timer(0.05, say)
-    return publisher
+    return publisher, node.create_timer(0.05, say)
 
 
 def test_another_part_of_the_robot_may_have_another_publisher(rig, impostor):
-    publisher = joint_driver(impostor, ["wheel_left", "wheel_right"])
+    publisher, timer = joint_driver(impostor, ["wheel_left", "wheel_right"])
     rig.graph.until(lambda: publisher.get_subscription_count() > 0, what="the subscription")
     rig.until_moving(20)
+    impostor.destroy_timer(timer)
     impostor.destroy_publisher(publisher)
 
 
 def test_another_publisher_of_the_same_joint_disarms(rig, impostor):
-    publisher = joint_driver(impostor, [FINGERS[1]])
+    publisher, timer = joint_driver(impostor, [FINGERS[1]])
     rig.until_state(f"disarmed: 2 publishers on {TOPICS.joint_states}, ")
     rig.watch.forbid()
     assert "more than one of them publishes fr3_finger_joint2" in rig.safety[-1].data
     rig.assert_silence()
+    impostor.destroy_timer(timer)
     impostor.destroy_publisher(publisher)
 
 

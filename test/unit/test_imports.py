@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2] / "specprune_ros"
 OWN = "specprune_ros"
 
 NUMERICS = {"numpy"}
-TORCH = {"numpy", "torch", "safetensors", "tokenizers", "transformers", "timm", "PIL"}
+TORCH = {"numpy", "torch", "safetensors", "transformers"}
 VISION = {"numpy", "cv2"}
 SIM = {"numpy", "mujoco", "OpenGL"}
 ANYTHING_BUT_ROS = None
