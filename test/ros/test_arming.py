@@ -23,8 +23,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def rig(shared):
     """The shared node: healthy, disarmed and planning."""
-    shared.robot.heal()
-    shared.graph.until(lambda: shared.task.get_subscription_count() > 0, what="the node")
+    shared.begin_again()
     shared.say("move")
     shared.trigger("reset_estop")
     shared.stop("disarm")
@@ -150,7 +149,8 @@ def test_an_arm_that_is_suddenly_elsewhere_must_be_armed_again(rig):
     rig.watch.forbid()
     assert "the end effector moved by 0." in rig.safety[-1].data and "limits.linear_speed" in rig.safety[-1].data
     success, why = rig.trigger("arm")
-    assert not success and "m are possible" in why
+    # It may be looked at before the jump is: then it is the speed that the jump seems to have.
+    assert not success and ("m are possible" in why or "stop whatever moves it" in why), why
     assert rig.graph.set(NODE, "safety.hold_timeout", 30.0).successful
     rig.graph.until(lambda: rig.trigger("arm")[0], what="arming, when the arm was there for SETTLED_S")
     rig.stop("disarm")

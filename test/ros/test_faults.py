@@ -34,8 +34,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def rig(shared):
     """The shared node, healthy, armed and moving."""
-    shared.robot.heal()
-    shared.graph.until(lambda: shared.task.get_subscription_count() > 0, what="the node")
+    shared.begin_again()
     shared.say("move")
     shared.arm()
     shared.until_moving()

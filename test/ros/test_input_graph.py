@@ -37,7 +37,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def rig(shared):
     """The shared node, healthy, armed and moving."""
-    shared.robot.heal()
+    shared.begin_again()
     shared.arm()
     shared.until_moving()
     return shared

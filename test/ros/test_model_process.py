@@ -57,8 +57,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def rig(shared):
     """The shared node, armed and moving; its model is a new one where the last one had to be started again."""
-    shared.robot.heal()
-    shared.graph.until(lambda: shared.task.get_subscription_count() > 0, what="the node")
+    shared.begin_again()
     shared.say("move")
     if shared.until_said(lambda status: True, "a status").model.restarts:
         for transition in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
