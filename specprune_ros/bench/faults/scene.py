@@ -43,6 +43,8 @@ INTERFACES: dict[str, tuple[type, str, dict[str, object]]] = {
 """Command interface -> message, topic and the parameters that choose it. The limits are the defaults: a first day's."""
 
 PATIENCE_S = 60.0
+FEW_RESTARTS = 2
+"""After more of them, the node gives its model up or waits long for the next: the next fault gets a new node."""
 
 
 class LiveScene:
@@ -97,6 +99,10 @@ class LiveScene:
             self._nodes.start("policy_node", command)
             self.until(lambda: self.status and self._task.get_subscription_count(), "the node")
 
+    def stop(self) -> None:
+        """End the node's process."""
+        self._nodes.stop()
+
     @property
     def pid(self) -> int | None:
         """Of the node's process; None while it does not run."""
@@ -104,6 +110,8 @@ class LiveScene:
 
     def arm_and_move(self) -> None:
         """Whatever it takes to have the arm moving."""
+        if self.status is not None and self.status.model.restarts >= FEW_RESTARTS:
+            self.stop()
         self.start()
         self.say("move")
         self.judge.allow()
