@@ -23,8 +23,8 @@ endif
 demo: venv  ## five episodes of the simulated tabletop over ROS 2; results in report/
 	@$(CLEAN) $(VENV)/bin/specprune demo --report report $(ARGS)
 
-test: venv  ## the test suite, on two cores: ROS graphs on one, the rest on the other; with the slow tests: ARGS='-m ""'
-	@$(CLEAN) $(VENV)/bin/python -m pytest -n 2 --dist loadscope --durations=15 -m "not slow" $(ARGS)
+test: venv  ## the test suite, on two cores: graphs, which mostly wait, beside the rest; with the slow tests: ARGS='-m ""'
+	@$(CLEAN) $(VENV)/bin/python -m pytest -n 3 --dist loadscope --durations=15 -m "not slow" $(ARGS)
 
 check: lint types  ## before a commit: lint, types and the fast tests
 	@$(CLEAN) $(VENV)/bin/python -m pytest -q -m "not slow and not ros and not sim" $(ARGS)

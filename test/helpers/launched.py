@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from domains import own_domain
 
 from specprune_ros.config import flattened
 
@@ -103,7 +104,7 @@ class Launched:
         environment = {
             "AMENT_PREFIX_PATH": search,
             "ROS_LOG_DIR": str(cwd),
-            "ROS_DOMAIN_ID": str(domain or 1 + os.getpid() % 101),
+            "ROS_DOMAIN_ID": str(domain or own_domain()),
             "STAND_IN_RECORDS": str(self.records),
             "STAND_IN_ENDING": ending,
         }

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy
+from domains import own_domain
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -14,7 +15,7 @@ from specprune_ros.ros.parameters import LiveParameters
 @pytest.fixture(scope="module")
 def context():
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=97)
+    rclpy.init(context=context, domain_id=own_domain())
     yield context
     rclpy.shutdown(context=context)
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import rclpy
+from domains import own_domain
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -28,7 +29,7 @@ SIMULATED = {name.replace(".", "__"): value for name, value in SIMULATION.items(
 
 PATIENCE_S = float(os.environ.get("SPECPRUNE_TEST_PATIENCE_S", "90"))
 """Only ever spent on a machine that is busy with other things: conditions are met in a second or two."""
-_numbers = itertools.count(os.getpid())
+_numbers = itertools.count()
 
 
 class Process:
@@ -70,7 +71,7 @@ class Graph:
 
     def __init__(self, cwd):
         self.cwd = cwd
-        self.domain = 1 + next(_numbers) % 101
+        self.domain = own_domain()
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=self.domain)
         self.node = rclpy.create_node("test", context=self.context)

@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from domains import own_domain
 
 pytest.importorskip("rclpy")
 
@@ -49,7 +50,7 @@ def environment(domain, profile):
 
 @pytest.mark.parametrize(("talks", "listens"), [(True, False), (False, True), (False, False)])
 def test_with_and_without_the_profile_nodes_hear_each_other(talks, listens):
-    domain = 1 + os.getpid() % 100
+    domain = own_domain()
     talker = subprocess.Popen([sys.executable, "-c", TALK], env=environment(domain, talks), stdout=subprocess.PIPE)
     try:
         talker.stdout.readline()

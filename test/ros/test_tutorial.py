@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from domains import own_domain
 
 pytest.importorskip("rclpy")
 pytest.importorskip("torch")
@@ -62,7 +63,7 @@ class Terminal:
 @pytest.fixture
 def terminals(tmp_path):
     """start(words): a command in a terminal of its own, on a ROS domain of this test."""
-    environment = os.environ | {"ROS_DOMAIN_ID": str(1 + (os.getpid() + 50) % 101), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"ROS_DOMAIN_ID": str(own_domain()), "PYTHONUNBUFFERED": "1"}
     opened = []
 
     def start(words):
