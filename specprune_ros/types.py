@@ -1,13 +1,13 @@
 """The vocabulary of the package: what flows from camera to command, with shapes, units and frames.
 
 Everything here is plain NumPy, so that the layers above and below (ROS, torch, MuJoCo) share it.
-Arrays in frozen records are never written to after construction.
+Arrays in frozen records are never written to after construction: those that are handed on from here are read-only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntFlag
 
 import numpy as np
 
@@ -18,6 +18,9 @@ NANOSECONDS = 1_000_000_000
 
 ACTION_DIMS = 7
 """dx, dy, dz, rotation x, y, z (axis-angle), gripper."""
+
+ACTION_LOW, ACTION_HIGH = np.array([-1.0] * 6 + [0.0]), np.ones(ACTION_DIMS)
+"""(7,) float64: range of an action, in action units."""
 
 PROPRIO_DIMS = 8
 """End-effector position x, y, z [m], axis-angle x, y, z [rad], two finger positions [m]."""
@@ -33,6 +36,25 @@ class Mode(str, Enum):
     DENSE = "dense"
     COARSE = "coarse"
     FINE = "fine"
+
+
+class Source(IntFlag):
+    """Why a visual token is there, and how far it came (the bits of `PruningReport.kept`)."""
+
+    GLOBAL = 1
+    DYNAMIC = 2
+    LOCAL = 4
+    FILL = 8
+    AFTER_STATIC = 16
+    LAST_LAYER = 32
+
+
+def _read_only(*arrays: np.ndarray) -> None:
+    for array in arrays:
+        array.setflags(write=False)
+
+
+_read_only(ACTION_LOW, ACTION_HIGH)
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,9 @@ class ActionChunk:
     mode: Mode
     instruction: str
 
+    def __post_init__(self) -> None:
+        _read_only(self.actions)
+
 
 STAGES = ("preprocess", "vision", "selection", "decoder", "head")
 """The stages of an inference that are timed, in order. The time of selection is not counted in decoder as well."""
@@ -118,7 +143,10 @@ class PruningReport:
     layer_lengths: tuple[int, ...]
     """Tokens of all kinds that each decoder layer processed."""
     kept: np.ndarray
-    """(n_visual,) uint8 bit mask per visual token in original order: see `prune.static.Source`."""
+    """(n_visual,) uint8 bit mask per visual token in original order: see `Source`."""
+
+    def __post_init__(self) -> None:
+        _read_only(self.kept)
 
 
 @dataclass(frozen=True)
@@ -149,7 +177,7 @@ class InferenceRequest:
     frame_offset: int
     mode: Mode
     memory: PolicyMemory | None
-    pruning: Pruning = Pruning()
+    pruning: Pruning
     misses_before: int = 0
 
 
@@ -218,6 +246,9 @@ class Displacement:
     translation_m: np.ndarray
     rotation_rad: np.ndarray
     gripper: float
+
+    def __post_init__(self) -> None:
+        _read_only(self.translation_m, self.rotation_rad)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from specprune_ros.infer.policy import Policy
 from specprune_ros.model.flops import Product, inference_products, stock_products
 from specprune_ros.model.synthetic import SCALES, random_checkpoint
 from specprune_ros.prune.layout import Layout
-from specprune_ros.types import InferenceRequest, Mode, Observation
+from specprune_ros.types import ACTION_HIGH, ACTION_LOW, InferenceRequest, Mode, Observation
 
 FRAME_OFFSET = 11
 CHANGED_LEVEL, CHANGED_PASSES = 0.37, 12
@@ -262,7 +262,7 @@ class ModelBench:
         reference, found = by_engine.get("eager"), {}
         for engine in ("stock", "graph"):
             if reference is not None and engine in by_engine:
-                ours, other = reference.actions, np.clip(by_engine[engine].actions, [-1.0] * 6 + [0.0], 1.0)
+                ours, other = reference.actions, np.clip(by_engine[engine].actions, ACTION_LOW, ACTION_HIGH)
                 found[f"{engine}_vs_eager"] = float(np.abs(ours - other).max())
         return found
 

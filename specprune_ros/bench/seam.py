@@ -21,7 +21,7 @@ from rich.table import Table
 
 from specprune_ros.bench.faults.policy import ScriptedPolicy
 from specprune_ros.bench.machine import load_average, machine
-from specprune_ros.config import Config
+from specprune_ros.config import Config, Pruning
 from specprune_ros.eval import stats
 from specprune_ros.eval.results import changed_parameters, write_json
 from specprune_ros.infer.worker import InferenceWorker
@@ -167,7 +167,7 @@ def _policy(name: str, config: Config):
 def _request(size: tuple[int, int], number: int) -> InferenceRequest:
     frames = [np.full((*size, 3), (number + i) % 256, np.uint8) for i in range(4)]
     seen = Observation(number, tuple(frames[:2]), np.zeros(8, np.float32), "pick up the red cube", None)
-    return InferenceRequest(number, seen, tuple(frames[2:]), 11, Mode.FINE, None)
+    return InferenceRequest(number, seen, tuple(frames[2:]), 11, Mode.FINE, None, Pruning())
 
 
 def table(result: Mapping[str, object]) -> Table:

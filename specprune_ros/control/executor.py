@@ -36,6 +36,8 @@ class ChunkExecutor:
 
     def __init__(self, period_ns: int):
         self._period_ns = period_ns
+        self._plan: _Plan | None = None
+        self._waiting: ActionChunk | None = None
         self.clear()
 
     @property
@@ -92,8 +94,8 @@ class ChunkExecutor:
 
     def clear(self) -> None:
         """Forget everything: the past says nothing about what to do now."""
-        self._plan: _Plan | None = None
-        self._waiting: ActionChunk | None = None
+        self._plan = None
+        self._waiting = None
         self._why_empty = "no action chunk yet; waiting for the first inference"
 
     def _begin(self, chunk: ActionChunk, now_ns: int, control: Control) -> _Plan:

@@ -14,7 +14,7 @@ import numpy as np
 from specprune_ros import rotation
 from specprune_ros.config import ActionScale, Limits
 from specprune_ros.control.profile import Bounds, Moving, Room, Steered, Vector, braked, steered
-from specprune_ros.types import ACTION_DIMS, BadInput, Displacement, Motion
+from specprune_ros.types import ACTION_DIMS, ACTION_HIGH, ACTION_LOW, BadInput, Displacement, Motion
 
 LIMIT_NAMES = ("range", "step", "speed", "acceleration", "jerk", "workspace")
 """In the order in which they are applied."""
@@ -23,8 +23,6 @@ REST = Displacement(np.zeros(3), np.zeros(3), 1.0)
 """No motion."""
 
 _NAMES = ("dx", "dy", "dz", "rotation x", "rotation y", "rotation z", "gripper")
-_LOW = np.array([-1.0] * 6 + [0.0])
-_HIGH = np.ones(ACTION_DIMS)
 _SLACK = 1e-9
 """A difference below this is a rounding error and no reason to report a limit."""
 
@@ -57,7 +55,7 @@ class Permitted:
 
 def finite(action: np.ndarray) -> np.ndarray:
     """The action (7,); BadInput when it has another shape or a value that is not finite, of which nothing can be
-    used."""
+    used. Whole chunks were checked when they came (`executor.check_chunk`): this is the last look before the arm."""
     if action.shape != (ACTION_DIMS,):
         raise BadInput(f"action has shape {action.shape}, expected ({ACTION_DIMS},); check the policy's action head")
     if not np.isfinite(action).all():
@@ -68,10 +66,10 @@ def finite(action: np.ndarray) -> np.ndarray:
 
 def in_range(action: np.ndarray) -> tuple[np.ndarray, str | None]:
     """Translation and rotation within -1..1 action units, gripper within 0..1."""
-    outside = (action < _LOW) | (action > _HIGH)
+    outside = (action < ACTION_LOW) | (action > ACTION_HIGH)
     if not outside.any():
         return action, None
-    clipped = np.clip(action, _LOW, _HIGH)
+    clipped = np.clip(action, ACTION_LOW, ACTION_HIGH)
     changes = (f"{_NAMES[i]} {action[i]:.3f} -> {clipped[i]:.0f}" for i in np.flatnonzero(outside))
     return clipped, "out of range: " + ", ".join(changes)
 
@@ -91,7 +89,8 @@ def displacement(action: np.ndarray, scale: ActionScale, quaternion_xyzw: np.nda
 
 
 def permitted(action: np.ndarray, scale: ActionScale, limits: Limits, situation: Situation) -> Permitted:
-    """What may be commanded of an action (7,); BadInput for a NaN."""
+    """What may be commanded of an action (7,), in action units; BadInput for another shape or a value that is not
+    finite."""
     action, out_of_range = in_range(finite(action))
     wanted = displacement(action, scale, situation.quaternion_xyzw)
     linear_bounds, angular_bounds = _bounds(limits, situation.period_s)

@@ -72,6 +72,8 @@ class ControlLoop:
         self.counters = counters or Counters()
         self.instruction = config.instruction.strip()
         self.drive = Drive(self._period_ns)
+        self.mode = Mode.FINE
+        self._tick_ns: int | None = None
         self.last_reset = ""
         """Why plan, memory or measured motion were dropped the last time, for people to read."""
         self._forget_all()
@@ -146,8 +148,10 @@ class ControlLoop:
         """What speaks against arming now, of all that this loop knows."""
         if reason := self.blocked(now_ns):
             return [reason]
-        fast = self.motion and speed(self.motion, self.config.action, self.config.control.rate)
-        return unfit_for_arming(self.measured, fast, self.config)
+        motion, measured = self.motion, self.measured
+        assert measured is not None  # or it would be blocked
+        fast = None if motion is None else speed(motion, self.config.action, self.config.control.rate)
+        return unfit_for_arming(measured, fast, self.config)
 
     def drop_plan(self) -> None:
         """What was planned and remembered before now must not move the arm: plan afresh. An inference under way becomes
@@ -161,17 +165,21 @@ class ControlLoop:
             self._outstanding.obsolete = True
 
     def engage(self) -> None:
-        """The arm was just armed. What was planned before must not move it, and its path begins where it is."""
+        """The arm was just armed, since there were no `obstacles`. What was planned before must not move it, and its
+        path begins where it is."""
+        measured = self.measured
+        assert measured is not None
         self.drop_plan()
-        self.drive.engage(self.measured)
+        self.drive.engage(measured)
 
     def disagreement(self) -> str | None:
         """Why an armed arm must be disarmed; None while its measured motion is what was commanded."""
-        if not self.drive.armed:
+        measured = self.measured
+        if not self.drive.armed or measured is None:  # after a reset there is no pose, and the arm is held for that
             return None
         if self._continuity.elsewhere_s() >= CALM_S:
             return f"the pose has not been possible for {self._continuity.elsewhere_s():.2f} s: {self._continuity.jump}"
-        return self.drive.disagreement(self.measured, self.config)
+        return self.drive.disagreement(measured, self.config)
 
     def reset(self, reason: str = "a new beginning was asked for") -> None:
         """A new beginning (new episode, clock jump): only configuration, instruction and counters stay."""
@@ -265,8 +273,9 @@ class ControlLoop:
     def tick(self, now_ns: int) -> Command | Hold:
         """The command for the period that starts now, or why there is none."""
         self.counters.ticks += 1
-        if clock_jumped_back(self._tick_ns, now_ns, self._period_ns):
-            self.reset(f"the clock went back by {(self._tick_ns - now_ns) / NANOSECONDS:.2f} s")
+        before_ns = self._tick_ns
+        if before_ns is not None and clock_jumped_back(before_ns, now_ns, self._period_ns):
+            self.reset(f"the clock went back by {(before_ns - now_ns) / NANOSECONDS:.2f} s")
         self._tick_ns = now_ns
         reason = self.blocked(now_ns)
         if reason:
@@ -276,8 +285,10 @@ class ControlLoop:
         return self._limited(step, now_ns) if isinstance(step, ChunkStep) else self._out_of_steps(step.reason, now_ns)
 
     def _limited(self, step: ChunkStep, now_ns: int) -> Command | Hold:
+        measured = self.measured
+        assert measured is not None  # or the loop would be blocked
         try:
-            command = self.drive.permit(step, self._inputs.state, self.config, now_ns)
+            command = self.drive.permit(step, measured, self.config, now_ns)
         except BadInput as error:
             return self._hold(str(error), now_ns)
         self.counters.commands += 1
@@ -319,7 +330,9 @@ class ControlLoop:
 
     def _observation(self) -> Observation:
         """The newest frame and state, with the motion since the last inference."""
-        stamp_ns, images = self._history.newest
+        newest = self._history.newest
+        assert newest is not None  # as `_wanted` has found
+        stamp_ns, images = newest
         motion = self._motion.latest() if self._inferred_ns is None else self._motion.mean_since(self._inferred_ns)
         return Observation(stamp_ns, images, self._inputs.proprio, self.instruction, motion)
 
@@ -346,5 +359,5 @@ class ControlLoop:
         self._continuity.reset()
         self._motion.reset()
         self.mode = Mode.FINE
-        self._tick_ns: int | None = None
+        self._tick_ns = None
         self.drop_plan()

@@ -130,9 +130,9 @@ class CommandedPath:
 
     def since(self, stamp_ns: int) -> np.ndarray:
         """(3,) translation commanded after `stamp_ns` [m], the present period included."""
-        return self.track.positions[-1] - self.track.at(np.int64(stamp_ns))[0]
+        return self.track.positions[-1] - self.track.at(np.array(stamp_ns))[0]
 
     def _stay(self, now_ns: int) -> None:
-        """Up to now nothing has changed since the last pose."""
+        """Extends the path to `now_ns` by repeating the last pose."""
         if now_ns > self.track.stamps_ns[-1]:
             self.track.append(now_ns, self.track.positions[-1].copy(), self.track.quaternions[-1].copy())

@@ -23,7 +23,7 @@ class State(str, Enum):
 class SafetyGate:
     """The last decision before a command leaves. `reason` says why the state is what it is."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.state = State.DISARMED
         self.reason = "not armed yet; call ~/arm"
         self.trips = 0

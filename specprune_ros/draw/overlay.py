@@ -9,16 +9,14 @@ import cv2
 import numpy as np
 
 from specprune_ros.draw.canvas import Canvas, shortened, text_width
-from specprune_ros.types import Mode
+from specprune_ros.types import Mode, Source
 
-KEPT_STATIC = 16
-KEPT_LAST = 32
 SOURCES = (
     # (bit, colour, legend), strongest claim first: a patch kept for several reasons shows the first of them.
-    (1, (86, 180, 233), "last attention"),
-    (2, (240, 128, 48), "changed"),
-    (4, (64, 200, 120), "attention now"),
-    (8, (200, 200, 200), "spare slot"),
+    (Source.GLOBAL, (86, 180, 233), "last attention"),
+    (Source.DYNAMIC, (240, 128, 48), "changed"),
+    (Source.LOCAL, (64, 200, 120), "attention now"),
+    (Source.FILL, (200, 200, 200), "spare slot"),
 )
 MODE_COLOURS = {"dense": (150, 150, 160), "coarse": (240, 160, 60), "fine": (90, 200, 130)}
 
@@ -59,7 +57,7 @@ def overlay(
     canvas = Canvas(width, HEADER + SIDE + FOOTER, BACKGROUND)
     for index, (image, mask) in enumerate(zip(images, kept.reshape(len(images), rows, cols), strict=True)):
         canvas.paste(_view(image, mask), (width - views_width) // 2 + index * (SIDE + GAP), HEADER)
-    tokens = f"{np.count_nonzero(kept & KEPT_LAST)} / {kept.size} tokens    aggressiveness {aggressiveness:.2f}"
+    tokens = f"{np.count_nonzero(kept & Source.LAST_LAYER)} / {kept.size} tokens    aggressiveness {aggressiveness:.2f}"
     _header(canvas, width, Mode(mode).value, tokens, caption)
     _legend(canvas, kept, 14, 18)
     text = f"dropped in the decoder {_dropped_late(kept)}"
@@ -74,7 +72,7 @@ def camera_overlay(
     kept = np.asarray(kept, dtype=np.uint8)
     canvas = Canvas(SIDE, HEADER + SIDE + FOOTER, BACKGROUND)
     canvas.paste(_view(image, kept.reshape(patch_grid)), 0, HEADER)
-    tokens = f"{np.count_nonzero(kept & KEPT_LAST)} / {kept.size} tokens    aggr. {aggressiveness:.2f}"
+    tokens = f"{np.count_nonzero(kept & Source.LAST_LAYER)} / {kept.size} tokens    aggr. {aggressiveness:.2f}"
     _header(canvas, SIDE, Mode(mode).value, tokens, "")
     _legend(canvas, kept, 11, 8)
     return canvas.pixels
@@ -86,7 +84,7 @@ def _view(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     # Dropped at once: dark and nearly grey. Dropped on the way through the decoder: half-way.
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     dimmed = cv2.addWeighted(grey, 0.7 / 3, pixels, 0.3 / 3, 0.0)
-    light = np.select([mask & KEPT_LAST > 0, mask & KEPT_STATIC > 0], [255, 140], 0).astype(np.uint8)
+    light = np.select([mask & Source.LAST_LAYER > 0, mask & Source.AFTER_STATIC > 0], [255, 140], 0).astype(np.uint8)
     drawn = _blended(pixels, dimmed, _at_pixels(light))
     tint, tinted = _tints(mask)
     strength = _at_pixels(light * tinted)
@@ -146,11 +144,11 @@ def _legend(canvas: Canvas, kept: np.ndarray, size: int, space: int) -> None:
     x = GAP
     for bit, colour, name in SOURCES:
         canvas.rectangle((x, middle - box // 2, x + box, middle + box // 2), outline=colour)
-        text = f"{name} {np.count_nonzero((kept & bit > 0) & (kept & KEPT_STATIC > 0))}"
+        text = f"{name} {np.count_nonzero((kept & bit > 0) & (kept & Source.AFTER_STATIC > 0))}"
         canvas.text((x + box + 7, middle), text, MUTED, size)
         x += box + 7 + text_width(text, size) + space
 
 
 def _dropped_late(kept: np.ndarray) -> int:
     """Tokens that static pruning kept and the decoder dropped."""
-    return np.count_nonzero((kept & KEPT_STATIC > 0) & (kept & KEPT_LAST == 0))
+    return np.count_nonzero((kept & Source.AFTER_STATIC > 0) & (kept & Source.LAST_LAYER == 0))

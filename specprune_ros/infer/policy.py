@@ -21,7 +21,6 @@ from specprune_ros.model.units import action_units
 from specprune_ros.model.vla import Plan
 from specprune_ros.prune.budgets import budget, is_dense
 from specprune_ros.prune.layout import Layout
-from specprune_ros.prune.static import Source
 from specprune_ros.types import (
     STAGES,
     ActionChunk,
@@ -33,6 +32,7 @@ from specprune_ros.types import (
     Observation,
     PolicyMemory,
     PruningReport,
+    Source,
 )
 
 PRESET_LEVELS = tuple(values["pruning.aggressiveness"] for values in PRESETS.values())

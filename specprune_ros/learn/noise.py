@@ -3,6 +3,8 @@ back."""
 
 import numpy as np
 
+from specprune_ros.types import ACTION_HIGH, ACTION_LOW
+
 QUIET = 0.25
 """Share of the episodes without any."""
 
@@ -30,8 +32,7 @@ class PushNoise:
         if self._flip_left:
             executed[6] = 1.0 - executed[6]
         self._push_left, self._flip_left = max(0, self._push_left - 1), max(0, self._flip_left - 1)
-        executed[:6] = np.clip(executed[:6], -1.0, 1.0)
-        return executed
+        return np.clip(executed, ACTION_LOW, ACTION_HIGH)
 
     def _draw(self) -> None:
         rng = self._rng

@@ -17,7 +17,8 @@ from specprune_ros.prune.budgets import Budget, schedule
 from specprune_ros.prune.dynamic import Importance
 from specprune_ros.prune.layout import Layout
 from specprune_ros.prune.scores import task_attention, visual_score
-from specprune_ros.prune.static import Source, select_static
+from specprune_ros.prune.static import select_static
+from specprune_ros.types import Source
 
 HEAD_NORM_EPS = 1e-5
 RESIDUAL_BLOCKS = 2

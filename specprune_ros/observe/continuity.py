@@ -64,8 +64,8 @@ class Continuity:
 
         settle: an arm that is steadily elsewhere for SETTLED_S is believed; not while it is armed, when the node
         disarms instead. When the stamps went back, it may be anywhere."""
-        last = self._last
-        if last is None or clock_jumped_back(last.stamp_ns, pose.stamp_ns, self._period_ns):
+        last, believed = self._last, self._believed
+        if last is None or believed is None or clock_jumped_back(last.stamp_ns, pose.stamp_ns, self._period_ns):
             self.reset()
             self._believed = self._last = pose
             return
@@ -76,9 +76,9 @@ class Continuity:
         self._last = pose
         if jump := _out_of_reach(last, pose, reach, pose.stamp_ns - last.stamp_ns):
             self._jumped_ns, self._jump = pose.stamp_ns, jump
-        # How far an arm gets counts up to the jump: time does not make a jump possible afterwards.
-        elapsed_ns = (self._refused_ns or pose.stamp_ns) - self._believed.stamp_ns
-        elsewhere = _out_of_reach(self._believed, pose, reach, elapsed_ns)
+        # The allowed distance is computed up to the moment of the jump: waiting longer must not make it acceptable.
+        elapsed_ns = (self._refused_ns or pose.stamp_ns) - believed.stamp_ns
+        elsewhere = _out_of_reach(believed, pose, reach, elapsed_ns)
         self._elsewhere = elsewhere is not None
         if elsewhere and self._refused_ns is None:
             self._refused_ns, self._jumped_ns, self._jump = pose.stamp_ns, pose.stamp_ns, elsewhere

@@ -47,15 +47,17 @@ class JointBook:
         if missing:
             heard = ", ".join(self._known) or "none"
             raise BadInput(f"{self._source}: no position of joint {', '.join(missing)}; heard so far: {heard}")
-        found = [self._known[name] for name in names]
-        for name, known in zip(names, found, strict=True):
+        stamps, positions = [], []
+        for name in names:
+            known = self._known[name]
             if isinstance(known, BadInput):
                 raise known
             if not math.isfinite(known[1]):
                 raise BadInput(
                     f"{self._source}: the position of {name} is {known[1]}, not finite; check the robot driver"
                 )
-        stamps = [stamp_ns for stamp_ns, _ in found]
+            stamps.append(known[0])
+            positions.append(known[1])
         apart_s = (max(stamps) - min(stamps)) / NANOSECONDS
         if apart_s > timeout_s:
             oldest = names[stamps.index(min(stamps))]
@@ -63,7 +65,7 @@ class JointBook:
                 f"{self._source}: {oldest} is {apart_s:.2f} s older than the other joints; check that its driver "
                 "publishes"
             )
-        return min(stamps), np.array([position for _, position in found])
+        return min(stamps), np.array(positions)
 
 
 class JointClaims:

@@ -82,12 +82,13 @@ class MotionEstimator:
 
     def latest(self) -> Motion | None:
         """Movement over about the last period; None while unknown."""
-        if self._now is None:
+        now = self._now
+        if now is None:
             return None
-        newest_allowed_ns = self._now.stamp_ns - self._period_ns // 2
+        newest_allowed_ns = now.stamp_ns - self._period_ns // 2
         for sample in reversed(self._samples):
             if sample.stamp_ns <= newest_allowed_ns:
-                return self._between(sample)
+                return self._between(sample, now)
         return None
 
     def mean_since(self, stamp_ns: int) -> Motion | None:
@@ -97,15 +98,17 @@ class MotionEstimator:
             start = sample
             if sample.stamp_ns <= stamp_ns:
                 break
-        if start is None or self._now.stamp_ns - start.stamp_ns < self._period_ns // 2:
+        now = self._now
+        if start is None or now is None or now.stamp_ns - start.stamp_ns < self._period_ns // 2:
             return self.latest()
-        return self._between(start)
+        return self._between(start, now)
 
     def _start(self, pose: EndEffector) -> None:
         self._keep(_Sample(pose.stamp_ns, 0.0, 0.0, float(pose.position_m[2])), pose)
 
     def _advance(self, pose: EndEffector) -> None:
         last, origin = self._samples[-1], self._sampled_pose
+        assert origin is not None
         self._now = _Sample(
             pose.stamp_ns,
             last.path_m + math.dist(pose.position_m, origin.position_m),
@@ -121,13 +124,13 @@ class MotionEstimator:
         self._sampled_pose = pose
         self._now = sample
 
-    def _between(self, start: _Sample) -> Motion:
-        periods = (self._now.stamp_ns - start.stamp_ns) / self._period_ns
+    def _between(self, start: _Sample, end: _Sample) -> Motion:
+        periods = (end.stamp_ns - start.stamp_ns) / self._period_ns
         metres, radians = periods * self._scale_m, periods * self._scale_rad
         return Motion(
-            linear=(self._now.path_m - start.path_m) / metres,
-            angular=(self._now.path_rad - start.path_rad) / radians,
-            dz=(self._now.height_m - start.height_m) / metres,
+            linear=(end.path_m - start.path_m) / metres,
+            angular=(end.path_rad - start.path_rad) / radians,
+            dz=(end.height_m - start.height_m) / metres,
         )
 
 

@@ -83,8 +83,9 @@ def budget(pruning: Pruning, mode: Mode, views: int, patches: int, depth: int) -
     static_keep = round(keep) if s.enabled else patches
     floor = -(-pruning.dynamic.min_tokens // views)
     static_keep = min(patches, max(static_keep, floor))
-    counts = (min(patches, round(k * scale)) for k in (s.k_global, s.k_dynamic, k_local))
-    return Budget(*counts, static_keep, _dynamic_keep(pruning, views * static_keep, len(schedule(depth).dynamic)))
+    k_global, k_dynamic, k_local = (min(patches, round(k * scale)) for k in (s.k_global, s.k_dynamic, k_local))
+    dynamic_keep = _dynamic_keep(pruning, views * static_keep, len(schedule(depth).dynamic))
+    return Budget(k_global, k_dynamic, k_local, static_keep, dynamic_keep)
 
 
 def _dynamic_keep(pruning: Pruning, present: int, prunes: int) -> tuple[int, ...]:

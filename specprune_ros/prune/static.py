@@ -5,23 +5,13 @@ Source: docs/explanation/method.md, Static pruning.
 
 from __future__ import annotations
 
-from enum import IntFlag
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from specprune_ros.prune.budgets import Budget
-
-
-class Source(IntFlag):
-    """Why a visual token is there, and how far it came (the bits of `PruningReport.kept`)."""
-
-    GLOBAL = 1
-    DYNAMIC = 2
-    LOCAL = 4
-    FILL = 8
-    AFTER_STATIC = 16
-    LAST_LAYER = 32
+from specprune_ros.types import Source
 
 
 def ranks(score: Tensor) -> Tensor:
@@ -48,12 +38,13 @@ def select_static(
     """
     sets = [(Source.LOCAL, local, None, budget.k_local), *_history(last_attention, similarity, threshold, budget)]
     rank = ranks(torch.cat([score for _, score, _, _ in sets])).split([score.shape[0] for _, score, _, _ in sets])
-    sources, votes, best = 0, 0, _share(rank[0].min(0).values, budget.k_local)
+    best = _share(rank[0].min(0).values, budget.k_local)
+    sources = counts = torch.zeros_like(rank[0][0])
     for (flag, _, valid, count), order in zip(sets, rank, strict=True):
         members, place = _top(order, count, valid)
-        sources, votes = sources + members * int(flag), votes + members
+        sources, counts = sources + members * int(flag), counts + members
         best = torch.where(members, torch.minimum(best, _share(place, count)), best)
-    votes = votes.float()
+    votes = counts.float()
     mask = ranks(votes * 4 - torch.where(votes > 0, best.clamp(max=1), best)) < budget.static_keep
     views, patches = mask.shape
     # Falling values at the places that are kept: their indices come out sorted, and no value occurs twice.
@@ -71,7 +62,9 @@ def _share(place: Tensor, count: int) -> Tensor:
     return (place + 1) * (1 / max(1, count))
 
 
-def _history(last_attention, similarity, threshold, budget):
+def _history(
+    last_attention: Tensor | None, similarity: Tensor | None, threshold: float, budget: Budget
+) -> Iterator[tuple[Source, Tensor, Tensor, int]]:
     """(flag, scores (layers, V, N), valid (layers, V, N), count) of the sets that need an earlier chunk."""
     if last_attention is not None:
         yield Source.GLOBAL, last_attention, last_attention > -torch.inf, budget.k_global

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from specprune_ros.config import Pruning
 from specprune_ros.types import InferenceRequest, Mode, Motion, Observation
 
 INSTRUCTION = "pick up the red cube"
@@ -16,4 +17,4 @@ def frames(seed=0):
 def request(images=None, reference=None, mode=Mode.COARSE, memory=None, instruction=INSTRUCTION, proprio=None):
     proprio = np.zeros(8, np.float32) if proprio is None else proprio
     observation = Observation(5, images or frames(), proprio, instruction, Motion(0.1, 0.0, 0.0))
-    return InferenceRequest(3, observation, reference, 7, mode, memory)
+    return InferenceRequest(3, observation, reference, 7, mode, memory, Pruning())

@@ -18,7 +18,7 @@ from specprune_ros.bench.gpu import Marks, gpu_state, seconds_of
 from specprune_ros.bench.model_rows import frames
 from specprune_ros.bench.roofline import Rates, measure_rates
 from specprune_ros.bench.stock import Stock
-from specprune_ros.config import Config
+from specprune_ros.config import Config, Pruning
 from specprune_ros.infer.policy import Policy
 from specprune_ros.model.config import model_config
 from specprune_ros.model.flops import Product, inference_flop, inference_products, layer_products, stock_products
@@ -46,7 +46,7 @@ def small_frames(checkpoint):
 
 
 def dense(policy, observation):
-    request = InferenceRequest(0, observation, None, 0, Mode.FINE, None)
+    request = InferenceRequest(0, observation, None, 0, Mode.FINE, None, Pruning())
     return policy.infer(under(request, Config().updated({"pruning.aggressiveness": 0.0})))
 
 

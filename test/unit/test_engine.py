@@ -15,7 +15,7 @@ from asking import under
 from tiny_checkpoints import write_tiny_checkpoint
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from specprune_ros.config import Config
+from specprune_ros.config import Config, Pruning
 from specprune_ros.infer import graphs
 from specprune_ros.infer import policy as policy_module
 from specprune_ros.infer.clock import Stopwatch
@@ -97,7 +97,7 @@ def frames(seed, size=(224, 224)):
 def request(seed=0, mode=Mode.COARSE, memory=None, instruction=RED, reference=None, size=(224, 224)):
     proprio = np.random.default_rng(seed).uniform(-1, 1, 8).astype(np.float32)
     observation = Observation(5, frames(seed, size), proprio, instruction, Motion(0.1, 0.0, 0.0))
-    return InferenceRequest(seed, observation, reference, 7, mode, memory)
+    return InferenceRequest(seed, observation, reference, 7, mode, memory, Pruning())
 
 
 def with_idle_moments(policy):

@@ -12,8 +12,8 @@ from specprune_ros.model.vla import History, Plan, reached
 from specprune_ros.prune.budgets import budget, schedule
 from specprune_ros.prune.dynamic import Importance
 from specprune_ros.prune.layout import Layout
-from specprune_ros.prune.static import Source, select_static
-from specprune_ros.types import Mode
+from specprune_ros.prune.static import select_static
+from specprune_ros.types import Mode, Source
 
 INSTRUCTION = "pick up the red cube"
 

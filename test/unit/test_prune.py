@@ -15,7 +15,8 @@ from specprune_ros.prune.dynamic import EPS, Importance, confidence, log_rank_we
 from specprune_ros.prune.frames import patch_similarity, patches
 from specprune_ros.prune.layout import Layout
 from specprune_ros.prune.scores import mean_entropy, task_attention, visual_score
-from specprune_ros.prune.static import Source, ranks, select_static
+from specprune_ros.prune.static import ranks, select_static
+from specprune_ros.types import Source
 
 
 def attention_oracle(q, k):

@@ -8,7 +8,7 @@ import pytest
 import worker_rig
 from worker_rig import request
 
-from specprune_ros.config import Config
+from specprune_ros.config import Config, Pruning
 from specprune_ros.infer.restarts import FIRST_WAIT_S, MOST_FAILURES
 from specprune_ros.infer.worker import (
     InferenceFailed,
@@ -76,7 +76,7 @@ def test_frames_arrive_as_they_were_whatever_their_sizes(make):
         later = tuple(rng.integers(0, 256, (*shape, 3), np.uint8)[:, ::-1] for shape in shapes)  # not contiguous
         for reference in (None, later):
             observation = Observation(5, images, None, "sums", None)
-            asked = InferenceRequest(1, observation, reference, 3, Mode.FINE, None)
+            asked = InferenceRequest(1, observation, reference, 3, Mode.FINE, None, Pruning())
             supervised.until(lambda: supervised.poll() or supervised.worker.accepts(0.0))
             supervised.worker.submit(asked, 60.0, 0.0)
             result = supervised.until(supervised.poll)

@@ -122,7 +122,7 @@ def test_closing_while_it_loads(make, monkeypatch):
 
 PARENT = """
 import sys, time
-from specprune_ros.config import Config
+from specprune_ros.config import Config, Pruning
 from specprune_ros.infer.worker import InferenceWorker
 sys.path.insert(0, {helpers!r})
 from test_worker_requests import request
@@ -162,7 +162,7 @@ import numpy as np
 from specprune_ros.types import InferenceRequest, Mode, Observation
 def request(task):
     images = (np.zeros((16, 16, 3), np.uint8),) * 2
-    return InferenceRequest(1, Observation(5, images, np.zeros(8, np.float32), task, None), None, 0, Mode.FINE, None)
+    return InferenceRequest(1, Observation(5, images, np.zeros(8, np.float32), task, None), None, 0, Mode.FINE, None, Pruning())
 """
 
 
