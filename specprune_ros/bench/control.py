@@ -20,9 +20,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from specprune_ros.bench.machine import load_average, machine
 from specprune_ros.config import Config
 from specprune_ros.demo.nodes import NodeProcesses, local_environment, node_parameters, sim_command
+from specprune_ros.eval.machine import load_average, machine
 from specprune_ros.eval.results import changed_parameters, write_json
 
 RATES_HZ = (20.0, 50.0)

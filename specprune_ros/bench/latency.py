@@ -19,9 +19,9 @@ from rich.console import Console
 
 from specprune_ros.bench.latency_report import summary, tables, verdict
 from specprune_ros.bench.latency_rows import STOCK, PolicyRunner, Row, Runner, StockRunner, rows_of
-from specprune_ros.bench.machine import load_average, machine
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.eval import stats
+from specprune_ros.eval.machine import load_average, machine
 from specprune_ros.eval.progress import loading, progress
 from specprune_ros.eval.results import changed_parameters, weights_digest, write_json
 from specprune_ros.types import InferenceRequest

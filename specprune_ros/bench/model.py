@@ -18,12 +18,12 @@ import torch
 from rich.console import Console
 
 from specprune_ros.bench.gpu import gpu_state, peak_gib, synchronise
-from specprune_ros.bench.machine import machine
 from specprune_ros.bench.model_report import result_of, tables
 from specprune_ros.bench.model_rows import CAMERA_PIXELS, OBSERVATIONS, ModelRow, Warnings, frames, place
 from specprune_ros.bench.roofline import Rates, measure_rates
 from specprune_ros.bench.stock import Stock
 from specprune_ros.config import Config
+from specprune_ros.eval.machine import machine
 from specprune_ros.eval.progress import progress
 from specprune_ros.eval.results import changed_parameters, write_json
 from specprune_ros.eval.variants import variant

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from specprune_ros.bench.faults.policy import ScriptedPolicy
-from specprune_ros.bench.machine import load_average, machine
 from specprune_ros.config import Config, Pruning
 from specprune_ros.eval import stats
+from specprune_ros.eval.machine import load_average, machine
 from specprune_ros.eval.results import changed_parameters, write_json
 from specprune_ros.infer.worker import InferenceWorker
 from specprune_ros.types import (

@@ -19,12 +19,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from specprune_ros.bench.machine import machine
 from specprune_ros.config import Config
 from specprune_ros.demo import report
 from specprune_ros.demo.nodes import NODE_NAME, NodeDied, NodeProcesses, local_environment, node_parameters, sim_command
 from specprune_ros.demo.trace import EpisodeTrace
 from specprune_ros.eval import stats
+from specprune_ros.eval.machine import machine
 from specprune_ros.eval.results import write_json
 
 START_TIMEOUT_S = 120.0

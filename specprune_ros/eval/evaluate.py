@@ -14,9 +14,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.table import Table
 
-from specprune_ros.bench.machine import machine, usable_cores
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.eval import stats
+from specprune_ros.eval.machine import machine, usable_cores
 from specprune_ros.eval.progress import progress
 from specprune_ros.eval.results import changed_parameters, weights_digest, write_json
 from specprune_ros.eval.rollout import Episode, run_episode

@@ -10,7 +10,8 @@ import os
 import select
 from collections.abc import Mapping
 
-from specprune_ros.ros.launching import LAUNCHED_BY
+LAUNCHED_BY = "SPECPRUNE_LAUNCHED_BY"
+"""Environment variable: process id of the launch that started a node of ours."""
 
 
 class Launcher:

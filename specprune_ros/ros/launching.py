@@ -10,12 +10,9 @@ from typing import Any
 
 from specprune_ros import parameter_files
 from specprune_ros.config import Config, ConfigError, parameters
+from specprune_ros.ros.launcher import LAUNCHED_BY
 
 NODE = "policy_node"
-
-LAUNCHED_BY = "SPECPRUNE_LAUNCHED_BY"
-"""Process id of the launch that started a node of ours: a node ends with it (ros/run.py). launch ends its processes on
-SIGINT; SIGTERM and SIGKILL end launch alone and leave them running."""
 
 PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """Where Fast DDS looks for its profile: since 3.0 (ROS 2 Kilted), and before."""
@@ -41,9 +38,8 @@ def given(path: str | Path, node: str) -> dict[str, Any]:
 
 def checked(values: Mapping[str, Any]) -> Config:
     """The configuration that parameters of the policy node make, apart from ROS's own; ConfigError when none."""
-    from specprune_ros.ros.parameters import (
-        OWN_OF_ROS,
-    )  # imports rclpy, which the tables of the launch files do not need
+    # Here, because it imports rclpy, which the tables of the launch files do not need.
+    from specprune_ros.ros.parameters import OWN_OF_ROS
 
     return Config.from_mapping({name: value for name, value in values.items() if not name.startswith(OWN_OF_ROS)})
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from specprune_ros.config import ConfigError
-from specprune_ros.ros.run import Failure
+from specprune_ros.ros.failure import Failure
 
 
 class Managed(Protocol):

@@ -6,7 +6,7 @@ import time
 
 from specprune_ros.config import Config
 from specprune_ros.infer.worker import InferenceWorker, PolicyUnavailable, State, patience_s
-from specprune_ros.ros.run import Failure
+from specprune_ros.ros.failure import Failure
 from specprune_ros.types import EngineState, InferenceRequest, InferenceResult, PolicyFacts
 
 CLOSE_S = 1.0

@@ -29,13 +29,14 @@ from specprune_ros.ros.commands import CommandOutput
 from specprune_ros.ros.control_timer import ControlTimer
 from specprune_ros.ros.debug_images import DebugImages
 from specprune_ros.ros.diagnostics import Diagnostics
+from specprune_ros.ros.failure import Failure
 from specprune_ros.ros.inputs import InputStreams
 from specprune_ros.ros.instructions import Instructions
 from specprune_ros.ros.lifecycle import ManagedNode
 from specprune_ros.ros.model_host import ModelHost
 from specprune_ros.ros.node_status import NodeStatusOutput
 from specprune_ros.ros.parameters import LiveParameters
-from specprune_ros.ros.run import Failure, run, stop_requested
+from specprune_ros.ros.run import run, stop_requested
 from specprune_ros.ros.state_sources import check_available
 from specprune_ros.ros.throttle import Throttle
 from specprune_ros.types import Command, Hold, InferenceResult, PolicyFacts

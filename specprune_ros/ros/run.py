@@ -1,4 +1,4 @@
-"""Runs one node until it is told to end, so that its last act is its own: signals only set a flag."""
+"""Runs one node until a signal arrives. Signal handlers only set a flag, so the node can still publish a final stop."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from specprune_ros import parameter_files, shell_variables
 from specprune_ros.config import ConfigError
+from specprune_ros.ros.failure import Failure
 from specprune_ros.ros.launcher import Launcher
 
 ROS_ERRORS = (_rclpy.RCLError, _rclpy.UnknownROSArgsError)
@@ -29,10 +30,6 @@ _launcher = Launcher(os.environ)
 
 WAKE_S = 0.1
 """Longest time until a signal is noticed while nothing happens."""
-
-
-class Failure(RuntimeError):
-    """The node cannot go on; the text is all that its user needs."""
 
 
 class Application(Protocol):

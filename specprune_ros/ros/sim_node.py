@@ -19,7 +19,8 @@ from std_msgs.msg import String
 
 from specprune_ros.config import ConfigError, Parameter, Robot, Topics
 from specprune_ros.ros import convert, parameters, qos
-from specprune_ros.ros.run import Failure, run
+from specprune_ros.ros.failure import Failure
+from specprune_ros.ros.run import run
 from specprune_ros.ros.sim_commands import COMMANDS, GripperInput
 from specprune_ros.sim import panda
 from specprune_ros.sim.env import CONTROL_RATES_HZ, DEFAULT_RATE_HZ, SimState, TabletopEnv

@@ -185,7 +185,7 @@ def test_everything_that_is_started_finds_our_dds_profile_and_our_nodes_who_laun
         for variable in launching.PROFILES:
             assert record["environment"][variable] == str(profile), name
         launcher = str(launched.popen.pid) if name == POLICY else None
-        assert record["environment"].get(launching.LAUNCHED_BY) == launcher, name
+        assert record["environment"].get(LAUNCHED_BY) == launcher, name
 
 
 @pytest.mark.parametrize(("file", "dying"), [("mujoco", POLICY), ("mujoco", SIMULATOR), ("franka", POLICY)])

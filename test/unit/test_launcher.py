@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from specprune_ros.ros import launcher
-from specprune_ros.ros.launcher import Launcher
-from specprune_ros.ros.launching import LAUNCHED_BY
+from specprune_ros.ros.launcher import LAUNCHED_BY, Launcher
 
 
 @pytest.fixture(params=["handle", "id"])

@@ -162,7 +162,8 @@ import numpy as np
 from specprune_ros.types import InferenceRequest, Mode, Observation
 def request(task):
     images = (np.zeros((16, 16, 3), np.uint8),) * 2
-    return InferenceRequest(1, Observation(5, images, np.zeros(8, np.float32), task, None), None, 0, Mode.FINE, None, Pruning())
+    observation = Observation(5, images, np.zeros(8, np.float32), task, None)
+    return InferenceRequest(1, observation, None, 0, Mode.FINE, None, Pruning())
 """
 
 

@@ -23,7 +23,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from specprune_ros.bench.machine import load_average, machine
+from specprune_ros.eval.machine import load_average, machine
 from specprune_ros.eval.progress import progress
 from specprune_ros.eval.results import write_json
 from specprune_ros.eval.stats import percentiles_ms
