@@ -172,13 +172,15 @@ class ControlLoop:
         self.drop_plan()
         self.drive.engage(measured)
 
-    def disagreement(self) -> str | None:
+    def disagreement(self, now_ns: int) -> str | None:
         """Why an armed arm must be disarmed; None while its measured motion is what was commanded."""
         measured = self.measured
         if not self.drive.armed or measured is None:  # after a reset there is no pose, and the arm is held for that
             return None
         if self._continuity.elsewhere_s() >= CALM_S:
             return f"the pose has not been possible for {self._continuity.elsewhere_s():.2f} s: {self._continuity.jump}"
+        if now_ns - measured.stamp_ns > self.config.control.observation_timeout * NANOSECONDS:
+            return None  # it is held for that, and so old a pose does not show what the arm does now
         return self.drive.disagreement(measured, self.config)
 
     def reset(self, reason: str = "a new beginning was asked for") -> None:

@@ -198,7 +198,7 @@ class PolicyNode:
 
     def _in_the_way(self) -> list[str]:
         """What disarms an armed arm."""
-        disagreement = self._loop.disagreement()
+        disagreement = self._loop.disagreement(self._now_ns())
         found = ([disagreement] if disagreement else []) + self._inputs.obstacles()
         return found + self._commands.obstacles(self._loop.measured, prepare=False)
 

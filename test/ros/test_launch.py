@@ -18,6 +18,7 @@ from launched import (
 
 from specprune_ros.config import Config
 from specprune_ros.ros import launching
+from specprune_ros.ros.launcher import LAUNCHED_BY
 from specprune_ros.sim.gazebo import robot_description, spawned_description
 
 pytestmark = with_launch

@@ -1,5 +1,6 @@
 """The control loop: modes and replanning, an armed arm, and the loop as a whole."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_a_hold_brakes_within_the_limits_and_the_target_adds_up():
         if period == 6:
             rig.loop.set_instruction("")
         outs.append(rig.tick())
-        assert rig.loop.disagreement() is None
+        assert rig.loop.disagreement(rig.now) is None
         follow(rig, outs[-1])
     commands = [out if isinstance(out, Command) else out.braking for out in outs]
     moved = sum(c.displacement.translation_m for c in commands if c)
@@ -144,9 +145,24 @@ def test_an_armed_arm_that_does_not_follow_is_found():
         rig.tick()
         rig.wait()
         rig.sense()
-        if text := rig.loop.disagreement():
+        if text := rig.loop.disagreement(rig.now):
             break
     assert "does not follow" in text and (period + 1) * 0.05 <= 0.3
+
+
+def test_a_pose_that_comes_late_is_a_reason_to_hold_and_says_nothing_about_following():
+    rig = armed_rig(**{"output.interface": "target_pose"})
+    for _ in range(6):
+        follow(rig, rig.tick())
+    for _ in range(8):
+        out = rig.tick()
+        assert rig.loop.disagreement(rig.now) is None
+        rig.wait()
+        rig.see()
+        late = EndEffector(rig.now - 600_000_000, rig.position, rig.turn)
+        with contextlib.suppress(BadInput):
+            rig.loop.set_state(late, np.zeros(8, np.float32))
+    assert isinstance(out, Hold) and "0.60 s old" in out.reason
 
 
 def test_an_armed_arm_whose_pose_jumped_is_found_and_a_glitch_is_not():
@@ -163,7 +179,7 @@ def test_an_armed_arm_whose_pose_jumped_is_found_and_a_glitch_is_not():
                 rig.loop.set_state(state, np.zeros(8, np.float32))
             except BadInput:
                 assert isinstance(rig.tick(), Hold)
-            found.append(rig.loop.disagreement())
+            found.append(rig.loop.disagreement(rig.now))
         assert any(found) == wrong
         if wrong:
             text = next(filter(None, found))
@@ -206,7 +222,7 @@ def test_disarmed_nobody_is_watched():
         rig.tick()
         rig.wait()
         rig.sense()
-        assert rig.loop.disagreement() is None
+        assert rig.loop.disagreement(rig.now) is None
 
 
 # The loop as a whole
