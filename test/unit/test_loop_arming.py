@@ -150,12 +150,20 @@ def test_an_armed_arm_that_does_not_follow_is_found():
     assert "does not follow" in text and (period + 1) * 0.05 <= 0.3
 
 
-def test_a_pose_that_comes_late_is_a_reason_to_hold_and_says_nothing_about_following():
-    rig = armed_rig(**{"output.interface": "target_pose"})
-    for _ in range(6):
+@pytest.mark.parametrize("interface", ["action", "target_pose"])
+def test_a_pose_that_comes_late_is_a_reason_to_hold_and_says_nothing_about_following(interface):
+    rig = armed_rig(**{"output.interface": interface, "limits.linear_speed": 0.25})
+    for _ in range(24):
+        request = rig.request()
+        if request:
+            assert rig.accept(request, 0.6)
         follow(rig, rig.tick())
-    for _ in range(8):
+        assert rig.loop.disagreement(rig.now) is None
+    for _ in range(30):
         out = rig.tick()
+        command = out if isinstance(out, Command) else out.braking
+        if command:
+            rig.position = rig.position + command.displacement.translation_m
         assert rig.loop.disagreement(rig.now) is None
         rig.wait()
         rig.see()
