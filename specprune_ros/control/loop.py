@@ -11,20 +11,20 @@ Invariants: at most one inference is outstanding; what was inferred before a res
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from specprune_ros.config import Config, check_views
+from specprune_ros.control.asked import Asked
+from specprune_ros.control.clocks import ClockWatch
 from specprune_ros.control.counters import Counters
 from specprune_ros.control.drive import Drive, unfit_for_arming
 from specprune_ros.control.executor import ChunkExecutor
 from specprune_ros.control.limits import share_of_full_scale
-from specprune_ros.observe.continuity import CALM_S, Continuity
+from specprune_ros.control.senses import Break, Scope, Senses
 from specprune_ros.observe.gaps import clock_jumped_back
-from specprune_ros.observe.history import FrameHistory, Images
-from specprune_ros.observe.inputs import STATE, Inputs, state_origin
-from specprune_ros.observe.motion import MotionEstimator, longest_offset, reference_offset, speed
+from specprune_ros.observe.history import Images
+from specprune_ros.observe.inputs import STATE, Inputs
+from specprune_ros.observe.motion import longest_offset, reference_offset, speed
 from specprune_ros.prune.controller import next_mode
 from specprune_ros.types import (
     NANOSECONDS,
@@ -38,15 +38,7 @@ from specprune_ros.types import (
     Mode,
     Motion,
     Observation,
-    PolicyMemory,
 )
-
-
-@dataclass
-class _Outstanding:
-    chunk_id: int
-    asked_ns: int
-    obsolete: bool = False
 
 
 class ControlLoop:
@@ -57,23 +49,22 @@ class ControlLoop:
     ):
         """view_count, chunk_steps, proprio_dims: as the policy says (proprio_dims 0: no proprio token); counters: those
         of an earlier loop of the same node, to be counted on."""
-        topics = config.topics
-        check_views(topics, view_count)
+        check_views(config.topics, view_count)
         self._period_ns = round(NANOSECONDS / config.control.rate)
-        self._chunk_steps = chunk_steps
-        self._inputs = Inputs(topics.images, state_origin(config), proprio_dims, self._period_ns)
-        scale = config.action
-        self._motion = MotionEstimator(scale.scale_translation, scale.scale_rotation, self._period_ns)
-        self._continuity = Continuity(self._period_ns)
-        self._history = FrameHistory(longest_offset(config.pruning.reference), self._period_ns)
+        self._senses = Senses(config, proprio_dims, self._period_ns)
+        self._clocks = ClockWatch(self._period_ns)
         self._executor = ChunkExecutor(self._period_ns)
-        self._outstanding: _Outstanding | None = None
+        self._asked = Asked(chunk_steps)
         self.config = config
         self.counters = counters or Counters()
         self.instruction = config.instruction.strip()
         self.drive = Drive(self._period_ns)
         self.mode = Mode.FINE
         self._tick_ns: int | None = None
+        self._rewound = ""
+        """How a clock went back while the arm was armed; empty when none did since."""
+        self._anew = ""
+        """Why everything began anew, until a chunk has come."""
         self.last_reset = ""
         """Why plan, memory or measured motion were dropped the last time, for people to read."""
         self._forget_all()
@@ -81,52 +72,45 @@ class ControlLoop:
     # Observations: callbacks only store.
 
     def set_image(self, view: int, stamp_ns: int, image: np.ndarray) -> None:
-        """Newest image of a view (index from 0). BadInput when unusable, which holds the arm until a good one comes."""
+        """Newest image of a view (index from 0), (H, W, 3) uint8 RGB. BadInput when it cannot be used, which holds the
+        arm until a good one comes."""
         try:
-            image = self._inputs.checked_image(view, image)
+            broken = self._senses.set_image(view, stamp_ns, image, self.config.control.observation_timeout)
         except BadInput as error:
-            if 0 <= view < self._inputs.view_count:
+            if 0 <= view < self.inputs.view_count:
                 self.refuse_image(view, error)
             raise
-        if reason := self._inputs.jumped_back(view, stamp_ns):
-            self.reset(reason)
-        self._inputs.set_image(view, stamp_ns, image)
-        frame_ns = self._inputs.frame_ns
-        if frame_ns is None:
-            return
-        if reason := self._history.push(frame_ns, self._inputs.images, self.config.control.observation_timeout):
-            self._reset_derived(f"images: {reason}")
+        self._mend(broken)
 
     def set_frame(self, stamp_ns: int, images: Images) -> None:
-        """All views at once, taken at the same time."""
-        if len(images) != self._inputs.view_count:
-            raise BadInput(f"frame has {len(images)} images, the policy has {self._inputs.view_count} views")
+        """All views at once, (H, W, 3) uint8 RGB each, taken at the same time. BadInput as in `set_image`, and when
+        there are too few or too many."""
+        if len(images) != self.inputs.view_count:
+            raise BadInput(f"frame has {len(images)} images, the policy has {self.inputs.view_count} views")
         for view, image in enumerate(images):
             self.set_image(view, stamp_ns, image)
 
     def set_state(self, state: EndEffector, proprio: np.ndarray | None) -> None:
-        """Newest measured state. BadInput when unusable, which holds the arm until a good one comes."""
+        """Newest measured state; proprio: (8,) float32, or as long as the policy wants it. BadInput when it cannot be
+        used, which holds the arm until a good one comes."""
+        reach, settle = self.drive.reach(self.config), not self.drive.armed
         try:
-            state, proprio = self._inputs.checked_state(state, proprio)
-            self._continuity.check(state, self.drive.reach(self.config), settle=not self.drive.armed)
+            broken = self._senses.set_state(state, proprio, reach, settle, self.config.control.observation_timeout)
         except BadInput as error:
             self.refuse_state(error)
             raise
-        if reason := self._inputs.jumped_back(STATE, state.stamp_ns):
-            self.reset(reason)
-        if reason := self._motion.push(state, self.config.control.observation_timeout):
-            self.last_reset = f"robot state, measured motion only: {reason}"
-        self._inputs.set_state(state, proprio)
+        self._watch_clock("the stamps of the robot state", state.stamp_ns)
+        self._mend(broken)
 
     def refuse_image(self, view: int, error: BadInput) -> None:
         """For an image that could not even be converted: hold and say so, until a good one comes."""
         self.counters.bad_inputs += 1
-        self._inputs.refuse(view, error)
+        self.inputs.refuse(view, error)
 
     def refuse_state(self, error: BadInput) -> None:
         """As `refuse_image`, for the state."""
         self.counters.bad_inputs += 1
-        self._inputs.refuse(STATE, error)
+        self.inputs.refuse(STATE, error)
 
     def set_instruction(self, text: str) -> None:
         """A new task: what was planned and remembered for the old one is dropped at once."""
@@ -140,7 +124,7 @@ class ControlLoop:
         """Swap in a new configuration (parameters that are not live keep their effect). Which instruction is in force
         is not its business: see `control.instruction`."""
         self.config = config
-        self._history.resize(longest_offset(config.pruning.reference))
+        self._senses.history.resize(longest_offset(config.pruning.reference))
 
     # Arming: from here on the commanded path counts from the measured pose, and the arm is watched.
 
@@ -156,57 +140,58 @@ class ControlLoop:
     def drop_plan(self) -> None:
         """What was planned and remembered before now must not move the arm: plan afresh. An inference under way becomes
         obsolete but still occupies the policy."""
-        self._memory: PolicyMemory | None = None
+        self._asked.forget()
         self._executor.clear()
-        self._inferred_ns: int | None = None
         self._replan = False
-        self._error: str | None = None
-        if self._outstanding is not None:
-            self._outstanding.obsolete = True
 
     def engage(self) -> None:
         """The arm was just armed, since there were no `obstacles`. What was planned before must not move it, and its
         path begins where it is."""
         measured = self.measured
         assert measured is not None
+        self._rewound = ""
         self.drop_plan()
         self.drive.engage(measured)
 
     def disagreement(self, now_ns: int) -> str | None:
         """Why an armed arm must be disarmed; None while its measured motion is what was commanded."""
-        measured = self.measured
-        if not self.drive.armed or measured is None:  # after a reset there is no pose, and the arm is held for that
+        if not self.drive.armed:
             return None
-        if self._continuity.elsewhere_s() >= CALM_S:
-            return f"the pose has not been possible for {self._continuity.elsewhere_s():.2f} s: {self._continuity.jump}"
+        if self._rewound:
+            return f"{self._rewound}: what the arm does now cannot be compared with what it was told; check the clocks"
+        measured = self.measured
+        if measured is None:  # the arm is held for that
+            return None
+        if elsewhere := self._senses.elsewhere():
+            return elsewhere
         if now_ns - measured.stamp_ns > self.config.control.observation_timeout * NANOSECONDS:
             return None  # it is held for that, and so old a pose does not show what the arm does now
         return self.drive.disagreement(measured, self.config)
 
     def reset(self, reason: str = "a new beginning was asked for") -> None:
-        """A new beginning (new episode, clock jump): only configuration, instruction and counters stay."""
+        """A new beginning: only configuration, instruction and counters stay."""
         self._note_reset(reason)
         self._forget_all()
 
     @property
     def inputs(self) -> Inputs:
         """What is known of the streams; who receives them adds how they get here (`Inputs.deliveries`)."""
-        return self._inputs
+        return self._senses.inputs
 
     @property
     def measured(self) -> EndEffector | None:
         """The newest measured pose."""
-        return self._inputs.state
+        return self.inputs.state
 
     @property
     def motion(self) -> Motion | None:
         """Measured movement over about the last period; None while unknown."""
-        return self._motion.latest()
+        return self._senses.motion.latest()
 
     @property
     def error(self) -> str | None:
         """Why the newest inference was of no use; None after a good one and after a reset."""
-        return self._error
+        return self._asked.error
 
     # Inference: one request at a time.
 
@@ -215,16 +200,17 @@ class ControlLoop:
         if not self.instruction:
             topic = self.config.topics.instruction
             return f"no instruction; publish one on {topic} or set the parameter `instruction`"
-        return self._inputs.problem(now_ns, self.config.control.observation_timeout)
+        return self.inputs.problem(now_ns, self.config.control.observation_timeout)
 
     def request(self, now_ns: int) -> InferenceRequest | None:
         """The next inference, if one is wanted and possible now."""
-        if self._outstanding is not None or not self._wanted(now_ns) or self.blocked(now_ns):
+        frame = self._wanted(now_ns)
+        if self._asked.chunk_id is not None or frame is None or self.blocked(now_ns):
             return None
-        observation = self._observation()
+        observation = self._observation(*frame)
         linear = observation.motion.linear if observation.motion else 0.0
-        offset = reference_offset(linear, self.config.pruning.reference, self._history.capacity_periods)
-        reference_images, frame_offset = self._history.reference(observation.stamp_ns, offset) or (None, 0)
+        offset = reference_offset(linear, self.config.pruning.reference, self._senses.history.capacity_periods)
+        reference_images, frame_offset = self._senses.history.reference(observation.stamp_ns, offset) or (None, 0)
         self.counters.requests += 1
         request = InferenceRequest(
             chunk_id=self.counters.requests,
@@ -232,49 +218,42 @@ class ControlLoop:
             reference_images=reference_images,
             frame_offset=frame_offset,
             mode=self.mode,
-            memory=self._memory,
+            memory=self._asked.memory,
             pruning=self.config.pruning,
             misses_before=self.counters.deadline_misses,
         )
-        self._outstanding = _Outstanding(request.chunk_id, now_ns)
-        self._inferred_ns = observation.stamp_ns
+        self._asked.begin(request, now_ns)
         self._replan = False
         return request
 
     def accept(self, result: InferenceResult, now_ns: int) -> bool:
         """Take over a result; False when it is obsolete or unusable and was put aside."""
-        asked, chunk = self._outstanding, result.chunk
-        if asked is None or chunk.chunk_id != asked.chunk_id:
-            self.counters.ignored += 1
-            return False
-        if asked.obsolete or chunk.instruction != self.instruction:
-            self._outstanding = None
+        if not self._asked.answered(result, self.instruction):
             self.counters.ignored += 1
             return False
         try:
-            self._check_length(chunk.actions)
-            self.counters.dropped_steps += self._executor.accept(chunk, now_ns)
+            self._asked.check_length(result)
+            self.counters.dropped_steps += self._executor.accept(result.chunk, now_ns)
         except BadInput as error:
-            self.failed(error)
+            self.counters.failures += 1
+            self._asked.bad(result.chunk.chunk_id, error)
             return False
-        self._outstanding = None
-        self._error = None
-        self._memory = result.memory
+        self._asked.good(result.memory)
+        self._anew = ""
         self.counters.accepted += 1
         return True
 
     def failed(self, error: Exception) -> None:
         """The outstanding inference raised: the old chunk goes on until it runs out, the next frame is tried again."""
         self.counters.failures += 1
-        if self._outstanding is not None and not self._outstanding.obsolete:
-            self._error = f"inference {self._outstanding.chunk_id} failed: {error}"
-        self._outstanding = None
+        self._asked.bad(self._asked.chunk_id, error)
 
     # Commands: once per control period.
 
     def tick(self, now_ns: int) -> Command | Hold:
         """The command for the period that starts now, or why there is none."""
         self.counters.ticks += 1
+        self._watch_clock("the clock", now_ns)
         before_ns = self._tick_ns
         if before_ns is not None and clock_jumped_back(before_ns, now_ns, self._period_ns):
             self.reset(f"the clock went back by {(before_ns - now_ns) / NANOSECONDS:.2f} s")
@@ -298,20 +277,19 @@ class ControlLoop:
         return command
 
     def _out_of_steps(self, reason: str, now_ns: int) -> Hold:
-        asked = self._outstanding
-        if asked is not None:
-            if self._executor.has_chunk:
-                self.counters.deadline_misses += 1
-            reason += f"; inference {asked.chunk_id} has been running for {(now_ns - asked.asked_ns) * 1e-9:.2f} s"
-        return self._hold(f"{self._error}; {reason}" if self._error else reason, now_ns)
+        has_chunk, frame = self._executor.has_chunk, self._senses.history.newest
+        self.counters.deadline_misses += has_chunk and self._asked.chunk_id is not None
+        if not has_chunk and self._anew:
+            reason += f"; began anew: {self._anew}"
+        return self._hold(self._asked.explained(reason, now_ns, frame[0] if frame and has_chunk else None), now_ns)
 
     def _hold(self, reason: str, now_ns: int) -> Hold:
         """No motion is wanted: what is left of the last one is braked within the limits."""
         self.counters.holds += 1
-        return Hold(reason, self.drive.brake(self._inputs.state, self.config, now_ns))
+        return Hold(reason, self.drive.brake(self.inputs.state, self.config, now_ns))
 
     def _update_mode(self) -> None:
-        motion, config = self._motion.latest(), self.config
+        motion, config = self._senses.motion.latest(), self.config
         controller, period_s = config.pruning.controller, self._period_ns / NANOSECONDS
         share = motion and share_of_full_scale(motion, config.action, config.limits, period_s)
         before, self.mode = self.mode, next_mode(self.mode, share, controller)
@@ -322,44 +300,46 @@ class ControlLoop:
             self._replan = True
             self.counters.replans += 1
 
-    def _wanted(self, now_ns: int) -> bool:
-        """A frame that was not inferred yet, and a chunk that runs out or must be replaced."""
-        frame = self._history.newest
-        if frame is None or (self._inferred_ns is not None and frame[0] <= self._inferred_ns):
-            return False
+    def _wanted(self, now_ns: int) -> tuple[int, Images] | None:
+        """The newest frame (stamp, images), if it was not inferred yet and a chunk runs out or must be replaced."""
+        frame, inferred_ns = self._senses.history.newest, self._asked.inferred_ns
+        if frame is None or (inferred_ns is not None and frame[0] <= inferred_ns):
+            return None
         control = self.config.control
-        return self._replan or self._executor.remaining_steps(now_ns, control) <= control.lead_steps
+        runs_out = self._executor.remaining_steps(now_ns, control) <= control.lead_steps
+        return frame if self._replan or runs_out else None
 
-    def _observation(self) -> Observation:
-        """The newest frame and state, with the motion since the last inference."""
-        newest = self._history.newest
-        assert newest is not None  # as `_wanted` has found
-        stamp_ns, images = newest
-        motion = self._motion.latest() if self._inferred_ns is None else self._motion.mean_since(self._inferred_ns)
-        return Observation(stamp_ns, images, self._inputs.proprio, self.instruction, motion)
-
-    def _check_length(self, actions: np.ndarray) -> None:
-        if actions.shape[:1] != (self._chunk_steps,):
-            raise BadInput(f"action chunk has shape {actions.shape}, the policy promised {self._chunk_steps} steps")
+    def _observation(self, stamp_ns: int, images: Images) -> Observation:
+        """A frame and the newest state, with the motion since the last inference."""
+        measured, since_ns = self._senses.motion, self._asked.inferred_ns
+        motion = measured.latest() if since_ns is None else measured.mean_since(since_ns)
+        return Observation(stamp_ns, images, self.inputs.proprio, self.instruction, motion)
 
     # Resets, from small to large.
 
+    def _watch_clock(self, name: str, stamp_ns: int) -> None:
+        """When it goes back while the arm is armed, the arm must be disarmed, which `disagreement` then says: nothing
+        that is measured from now on can be compared with what was commanded before."""
+        if (rewound := self._clocks.note(name, stamp_ns)) and self.drive.armed:
+            self._rewound = rewound
+
+    def _mend(self, broken: Break | None) -> None:
+        """Give up what can no longer be derived from measurements; the senses have begun anew by themselves."""
+        if broken is not None and broken.scope is Scope.MOTION:
+            self.last_reset = broken.reason
+        elif broken is not None:
+            self._note_reset(broken.reason)
+            self._forget_plans()
+
     def _note_reset(self, reason: str) -> None:
         self.counters.resets += 1
-        self.last_reset = reason
-
-    def _reset_derived(self, reason: str) -> None:
-        """A gap in the frames: everything that was derived from earlier measurements."""
-        self._note_reset(reason)
-        self._motion.reset()
-        self.mode = Mode.FINE
-        self.drop_plan()
+        self.last_reset = self._anew = reason
 
     def _forget_all(self) -> None:
-        self._inputs.clear()
-        self._history.reset()
-        self._continuity.reset()
-        self._motion.reset()
+        self._senses.clear()
+        self._forget_plans()
+
+    def _forget_plans(self) -> None:
         self.mode = Mode.FINE
         self._tick_ns = None
         self.drop_plan()

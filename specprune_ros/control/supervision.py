@@ -15,23 +15,27 @@ from __future__ import annotations
 
 import numpy as np
 
+from specprune_ros import rotation
 from specprune_ros.config import Supervision
 from specprune_ros.control.path import CommandedPath, Track
 from specprune_ros.types import NANOSECONDS, EndEffector
 
 FOLLOWS_SHARE = 0.1
 """An arm that has done less than this share of what it was told does not follow."""
-WINDOWS_S = (0.3, 1.0)
-"""Over how long a motion that nobody commanded is added up: a push, and a slow drift."""
+WINDOWS_S = (0.3, 1.0, 3.0)
+"""Over how long a motion that nobody commanded is added up: a push, a drift, and a slow one."""
+LONG_WINDOW_S, SIDEWAYS_SHARE = 3.0, 0.1
+"""From this window on, a share of the measured way may lead aside: no arm goes quite where it is told."""
 AFTERWARDS_S = 0.3
 """How long after `delay` an arm may still be on its way to where it was told to go."""
-INSTANTS = 13
-"""At so many instants of a window the commanded path is looked at."""
+INSTANTS, INSTANTS_LONG = 13, 25
+"""Number of points at which the commanded path is sampled within a window."""
 
 MOST_TIMES = 20
 """Of all the times since when the arm could have followed, about so many are looked at."""
 
 CHECK = "check that the robot is not stopped (reflex, user stop, guiding mode) and that its controller runs"
+PUSHED = f"{CHECK}, that nothing pushes it and nobody else commands it"
 FRAMES = "check robot.base_frame, action.frame and the frame of the measured pose"
 UNITS = {"translation": "m", "rotation": "rad"}
 
@@ -41,10 +45,12 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._measured = Track()
+        self._rest: EndEffector | None = None
+        """Where the arm was measured when it had come to rest; None while motion is commanded."""
 
     def begin(self, measured: EndEffector) -> None:
         """The arm was armed here."""
-        self._measured = Track()
+        self._measured, self._rest = Track(), None
         self._measured.append(measured.stamp_ns, measured.position_m, measured.quaternion_xyzw)
 
     def check(self, path: CommandedPath, pose: EndEffector, settings: Supervision, absolute: bool) -> str | None:
@@ -59,8 +65,38 @@ class Supervisor:
         return (
             _not_following(path.track, measured, settings)
             or _unexplained(path.track, measured, settings)
+            or self._left_rest(path.track, pose, settings)
             or (_off_target(path.track, measured, settings) if absolute else None)
         )
+
+    def _left_rest(self, told: Track, pose: EndEffector, settings: Supervision) -> str | None:
+        """Motion of an arm that was told to rest, however slow."""
+        since_ns = pose.stamp_ns - round((settings.delay + AFTERWARDS_S) * NANOSECONDS)
+        if not _constant(told, since_ns):
+            self._rest = None
+            return None
+        if self._rest is None:
+            self._rest = pose
+        moved = {
+            "translation": pose.position_m - self._rest.position_m,
+            "rotation": rotation.difference(pose.quaternion_xyzw, self._rest.quaternion_xyzw),
+        }
+        allowed = {"translation": settings.drift_translation, "rotation": settings.drift_rotation}
+        for part, unit in UNITS.items():
+            if size(moved[part]) > allowed[part]:
+                time_s = (pose.stamp_ns - self._rest.stamp_ns) / NANOSECONDS
+                return (
+                    f"the end effector moves without being told: it was told to rest and went {size(moved[part]):.3f} "
+                    f"{unit} within {time_s:.2f} s (supervision.drift_{part} {allowed[part]:g} {unit}); {PUSHED}"
+                )
+        return None
+
+
+def _constant(told: Track, since_ns: int) -> bool:
+    """No motion was commanded since then."""
+    first = max(0, int(np.searchsorted(told.stamps_ns, since_ns)) - 1)
+    ways = np.hstack([told.positions[first:], told.quaternions[first:]])
+    return bool(np.ptp(ways, axis=0).max() < 1e-9)
 
 
 def _not_following(told: Track, measured: Track, settings: Supervision) -> str | None:
@@ -92,27 +128,29 @@ def _unexplained(told: Track, measured: Track, settings: Supervision) -> str | N
     """Motion that is no part of the way that was commanded lately."""
     now_ns = measured.stamps_ns[-1]
     for window_s in WINDOWS_S:
-        before = int(np.searchsorted(measured.stamps_ns, now_ns - round(window_s * NANOSECONDS)))
+        # The newest pose that is older than the window: after an outage that is the last one before it.
+        before = max(0, int(np.searchsorted(measured.stamps_ns, now_ns - round(window_s * NANOSECONDS), "right")) - 1)
         moves = {part: _moved(part, measured, before) for part in UNITS}
         allowed = {"translation": settings.drift_translation, "rotation": settings.drift_rotation}
         if all(size(moves[part]) <= allowed[part] for part in UNITS):
             continue
         begin_ns = measured.stamps_ns[before] - round((settings.delay + AFTERWARDS_S) * NANOSECONDS)
-        positions, quaternions = told.at(np.linspace(begin_ns, now_ns, INSTANTS).astype(np.int64))
-        first, second = np.triu_indices(INSTANTS)  # from every instant to every later one, and no motion
+        is_long = window_s >= LONG_WINDOW_S
+        instants = INSTANTS_LONG if is_long else INSTANTS
+        positions, quaternions = told.at(np.linspace(begin_ns, now_ns, instants).astype(np.int64))
+        first, second = np.triu_indices(instants)  # from every instant to every later one, and no motion
         steps = {
             "translation": positions[second] - positions[first],
             "rotation": turns(quaternions[second], quaternions[first]),
         }
         for part, unit in UNITS.items():
             rest = distance_to_segments(moves[part], steps[part])
-            if rest > allowed[part]:
+            if rest > allowed[part] + (SIDEWAYS_SHARE * size(moves[part]) if is_long else 0.0):
                 time_s = (now_ns - measured.stamps_ns[before]) / NANOSECONDS
                 return (
                     f"the end effector moves without being told: {rest:.3f} {unit} of its "
                     f"{size(moves[part]):.3f} {unit} within {time_s:.2f} s were not commanded "
-                    f"(supervision.drift_{part} {allowed[part]:g} {unit}); "
-                    f"{CHECK}, that nothing pushes it and nobody else commands it"
+                    f"(supervision.drift_{part} {allowed[part]:g} {unit}); {PUSHED}"
                 )
     return None
 

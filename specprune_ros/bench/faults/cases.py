@@ -164,7 +164,7 @@ FAULTS = (
     Fault("image too short", spoiled(1, shortened), HOLDS, "bytes"),
     Fault("pose silent", silent("pose"), HOLDS, "robot state"),
     Fault("pose stamps stand still", spoiled("pose", stuck), HOLDS, "robot state"),
-    Fault("pose 0.6 s late", spoiled("pose", stamped(0.6)), HOLDS, "robot state"),
+    Fault("pose 0.6 s late", spoiled("pose", stamped(0.6)), DISARMS, "went back"),
     Fault("pose not finite", spoiled("pose", at(y=math.nan)), HOLDS, "not finite"),
     Fault("pose with a wrong quaternion", spoiled("pose", no_rotation), HOLDS, "quaternion"),
     Fault("pose in another frame", spoiled("pose", in_frame("world")), HOLDS, "world"),
