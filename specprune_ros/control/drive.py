@@ -78,8 +78,16 @@ class Drive:
         """Why an armed arm must be disarmed, judged by its newest measured pose; None while it does what it is told."""
         if not self.armed:
             return None
-        absolute = config.output.interface == "target_pose"
-        return self._supervisor.check(self._path, measured, config.supervision, absolute)
+        absolute, settings = config.output.interface == "target_pose", config.supervision
+        if found := self._supervisor.check(self._path, measured, settings, absolute):
+            return found
+        margin_m = settings.drift_translation
+        if settings.enabled and (place := outside(measured.position_m, config.limits, margin_m)):
+            return (
+                f"the end effector is outside the workspace by more than supervision.drift_translation ({margin_m:g} "
+                f"m): {place}; move it inside, and check what pulls or pushes it"
+            )
+        return None
 
     def reach(self, config: Config) -> Reach:
         """How fast the arm can be now: an armed one only as fast as it is told."""

@@ -119,13 +119,13 @@ def braking(gripper: float, limits: Limits, situation: Situation) -> Permitted |
     return _permitted(linear, angular, gripper, situation.period_s, {})
 
 
-def outside(position_m: np.ndarray, limits: Limits) -> str | None:
-    """Where a position (3,) [m] is outside the workspace, in words; None inside."""
+def outside(position_m: np.ndarray, limits: Limits, margin_m: float = _SLACK) -> str | None:
+    """Where a position (3,) [m] is outside the workspace by more than a margin, in words; None inside."""
     found = [
         f"{axis} {at:.3f} m is {'below' if at < low else 'above'} limits.workspace_{'min' if at < low else 'max'} "
         f"({low if at < low else high:g} m)"
         for axis, at, low, high in zip("xyz", position_m, limits.workspace_min, limits.workspace_max, strict=True)
-        if not low - _SLACK <= at <= high + _SLACK
+        if not low - margin_m <= at <= high + margin_m
     ]
     return ", ".join(found) or None
 

@@ -229,6 +229,39 @@ def test_an_armed_arm_whose_pose_jumped_is_found_and_a_glitch_is_not():
             assert "the pose has not been possible for 0.2" in text and "moved by 0.300 m" in text
 
 
+def test_an_armed_arm_that_is_pulled_out_of_its_box_is_disarmed():
+    rig = armed_rig(**{"limits.workspace_max": [0.52, 0.5, 0.8]})
+    for _ in range(8):
+        out = rig.tick()
+        assert rig.loop.disagreement(rig.now) is None
+        follow(rig, out)
+    rig.loop.update_config(rig.loop.config.updated({"limits.workspace_max": [0.45, 0.5, 0.8]}))
+    text = rig.loop.disagreement(rig.now)
+    assert "outside the workspace by more than supervision.drift_translation (0.025 m): x 0.5" in text
+
+
+def test_a_camera_slower_than_its_chunks_is_named():
+    rig = armed_rig(**{"control.observation_timeout": 1.0, "control.chunk_timeout": 2.0})
+    outs = []
+    for _ in range(12):
+        outs.append(rig.tick())
+        rig.wait()
+        rig.feel()
+    assert isinstance(outs[-1], Hold) and rig.request() is None
+    assert "waiting for a new image: the newest is 0." in outs[-1].reason and "slowest camera" in outs[-1].reason
+
+
+def test_a_gap_is_named_as_long_as_no_chunk_came_after_it():
+    rig = Rig()
+    rig.run_first_chunk()
+    rig.wait(8)
+    rig.sense()
+    assert isinstance(out := rig.tick(), Hold)
+    assert "waiting for the first inference; began anew: images: a gap of 0.40 s" in out.reason
+    assert rig.accept(rig.request())
+    assert isinstance(rig.tick(), Command)
+
+
 def test_an_arm_outside_the_box_or_under_way_is_not_armed():
     rig = Rig()
     rig.position = np.array([0.9, 0.0, 0.3])

@@ -145,6 +145,58 @@ def test_a_slow_drift_is_found_as_well():
     assert time_s <= 1.1 and "moves without being told" in text
 
 
+@pytest.mark.parametrize("speed_mps", [0.003, 0.02])
+def test_an_arm_that_was_told_to_rest_is_found_however_slowly_it_goes(speed_mps):
+    arm = Arm()
+    assert arm.run(20, velocity=(0.05, 0.0, 0.0)) is None
+    arm.frozen, arm.push = True, np.array([0.0, speed_mps, 0.0])
+    text, time_s = arm.run(400)
+    assert "moves without being told" in text and time_s <= 0.5 + 0.026 / speed_mps
+
+
+def test_a_slow_turn_of_a_resting_arm_is_found():
+    arm = Arm()
+    arm.frozen = True
+    for period in range(200):  # noqa: B007
+        arm.turn = rotation.multiply(rotation.from_rotvec((0.0, 0.0, 0.005)), arm.turn)
+        if text := arm.tick():
+            break
+    assert "it was told to rest and went 0.15" in text and "rad" in text and period < 45
+
+
+def test_a_slow_drift_beside_commanded_motion_is_found():
+    arm = Arm()
+    for period in range(200):
+        arm.sag = np.array([0.0, 0.0006 * period, 0.0])  # 0.012 m/s
+        if text := arm.tick((0.02 * (-1) ** (period // 20), 0.0, 0.0)):
+            break
+    assert text and "were not commanded" in text
+
+
+@pytest.mark.parametrize("silent", [8, 25, 45])
+def test_what_the_arm_did_while_its_pose_was_silent_counts(silent):
+    arm = Arm()
+    assert arm.run(20, velocity=(0.05, 0.0, 0.0)) is None
+    assert arm.run(20) is None
+    arm.frozen = True
+    for _ in range(silent):
+        arm.path.rest(arm.now)
+        arm.now += PERIOD_NS
+    arm.position = arm.position + [0.0, 0.06, 0.0]
+    assert "0.060 m of its 0.060 m" in arm.tick()
+
+
+def test_a_pause_of_the_pose_while_the_arm_does_what_it_is_told_is_no_finding():
+    arm = Arm(0.05, 0.05)
+    assert arm.run(20, velocity=(0.05, 0.0, 0.0)) is None
+    check, arm.supervisor.check = arm.supervisor.check, lambda *given: None
+    assert arm.run(9, velocity=(0.05, 0.0, 0.0)) is None
+    assert arm.run(12) is None
+    arm.supervisor.check = check
+    assert arm.run(30) is None
+    assert arm.run(30, velocity=(-0.05, 0.0, 0.0)) is None
+
+
 def test_a_collision_while_moving_is_found():
     arm = Arm()
     assert arm.run(30, velocity=(0.1, 0.0, 0.0)) is None
