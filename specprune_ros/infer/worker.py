@@ -21,6 +21,9 @@ from specprune_ros.types import BadInput, EngineState, InferenceRequest, Inferen
 
 log = logging.getLogger(__name__)
 
+LAST_WORDS = 10_000
+"""Messages of a process that has ended: more than fit into its channel."""
+
 STACK_S = 0.2
 """Time a hanging process gets to write where it hangs, before it is killed."""
 
@@ -174,7 +177,7 @@ class InferenceWorker:
         """Hears what the living process says, and notices when it dies or hangs."""
         process = self._process
         ended = process.ended()  # asked first: its last words count
-        for message in process.received():
+        for message in process.received(LAST_WORDS) if ended else process.received():
             self._hear(message, now_s)
         if ended:
             if self.state is not State.ENDING:

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections import OrderedDict
 from contextlib import suppress
@@ -37,6 +38,9 @@ MOST_MEMORIES = 8
 
 MOST_TEXT = 1 << 15
 """Characters of a traceback or a log record that are passed on: the end says what went wrong."""
+
+RECORDS_PER_S = 50
+"""Log records that are passed on."""
 
 LOOK_EVERY_S = 0.5
 """So often it is asked what is still being made beside the inferences."""
@@ -147,15 +151,30 @@ class Server:
 
 
 class LogToNode(logging.Handler):
-    """Log records go to the node, which has the log."""
+    """Log records go to the node, which has the log: at most RECORDS_PER_S of them, so that its control thread has
+    little to do with them."""
 
     def __init__(self, channel: Channel):
         super().__init__(logging.INFO)
         self._channel = channel
+        self._second, self._count, self._dropped = 0, 0, 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        if (second := int(time.monotonic())) != self._second:
+            self._second, self._count = second, 0
+            if self._dropped:
+                text = f"{self._dropped} more records of the policy were left out (more than {RECORDS_PER_S} a second)"
+                self._dropped = 0
+                self._send(Log(logging.WARNING, __name__, text))
+        self._count += 1
+        if self._count > RECORDS_PER_S:
+            self._dropped += 1
+            return
+        self._send(Log(record.levelno, record.name, shortened(self.format(record))))
+
+    def _send(self, message: Log) -> None:
         with suppress(Closed):  # nobody is left to read it
-            self._channel.send(Log(record.levelno, record.name, shortened(self.format(record))))
+            self._channel.send(message)
 
 
 def main(channel_descriptor: int, frames_descriptor: int, parent: int) -> None:

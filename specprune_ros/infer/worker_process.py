@@ -22,6 +22,8 @@ main(*numbers)
 """
 """Finds modules where the node finds them, whatever the working folder is."""
 
+MOST_AT_ONCE = 32
+"""Messages that are heard in one control period."""
 KILLED_S = 2.0
 """The kernel ends a process within milliseconds, unless a driver holds it."""
 
@@ -63,10 +65,11 @@ class WorkerProcess:
         with suppress(Closed, BlockingIOError):
             self._channel.send(message)
 
-    def received(self) -> Iterator[object]:
-        """What it has said since the last call."""
+    def received(self, most: int = MOST_AT_ONCE) -> Iterator[object]:
+        """What it has said since the last call, at most so many messages: the rest is for the next call, so that one
+        that never stops talking does not keep the control thread."""
         with suppress(BlockingIOError, Closed):
-            while True:
+            for _ in range(most):
                 yield self._channel.receive()
 
     def ended(self) -> str | None:

@@ -4,6 +4,9 @@ they deliver, by cheap statistics of a few rows."""
 from __future__ import annotations
 
 import math
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,6 +17,9 @@ from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
 
 ROWS = 32
 """Rows that are looked at."""
+COMPARED_ROWS, KNOWN = 128, 4
+"""At least so many rows are compared with those of so many different pictures before: a stuck driver may show a few of
+them in turn."""
 CELLS = 32
 """Contrast is that of the means of so many cells along each row, so that the noise of a sensor is no contrast."""
 LAGS = (4, 5, 7)
@@ -21,40 +27,49 @@ LAGS = (4, 5, 7)
 JPEG, which make only nearer pixels alike. Several distances, because a pattern of stripes may hide from one."""
 
 
+@dataclass
+class _Seen:
+    """A picture: when it was taken, and where the arm was when it was first measured after that."""
+
+    taken_ns: int
+    pose: EndEffector | None = None
+    since_ns: int = 0
+
+
 class PictureWatch:
     """Judges the pictures of one camera, one after the other."""
 
     def __init__(self) -> None:
-        self._picture: np.ndarray | None = None
-        self._taken_ns = self._since_ns = 0
-        self._pose: EndEffector | None = None
+        self._known: OrderedDict[int, _Seen] = OrderedDict()
+        """The last different pictures, by a checksum of each."""
 
     def check(self, image: np.ndarray, stamp_ns: int, measured: EndEffector | None, settings: Pictures) -> None:
         """BadInput for a picture that the arm must not move by. image: (H, W, 3) uint8 RGB; measured: the pose now.
 
-        A camera is stuck when its picture stays the same to the last bit although the arm has moved since: a scene
-        that stands still is normal, and so is a simulated camera without noise.
+        A camera is stuck when a picture comes again, the same to the last bit, although the arm has moved since it was
+        taken: a scene that stands still is normal, and so is a simulated camera without noise.
         """
         if not settings.check:
-            self._picture = None
+            self._known.clear()
             return
         check_content(image, settings)
-        if self._picture is None or not np.array_equal(self._picture, image):
-            self._picture, self._taken_ns, self._pose = image, stamp_ns, None
-        if measured is None or measured.stamp_ns < self._taken_ns:  # motion before the picture does not count
+        rows = np.ascontiguousarray(image[:: max(1, image.shape[0] // COMPARED_ROWS)])
+        seen = self._known.setdefault(zlib.crc32(rows), _Seen(stamp_ns))
+        while len(self._known) > KNOWN:
+            self._known.popitem(last=False)
+        if measured is None or measured.stamp_ns < seen.taken_ns:  # motion before the picture does not count
             return
-        if self._pose is None:
-            self._pose, self._since_ns = measured, stamp_ns
+        if seen.pose is None:
+            seen.pose, seen.since_ns = measured, stamp_ns
         else:
-            self._check_stuck(stamp_ns, measured, settings)
+            _check_stuck(seen.pose, seen.since_ns, stamp_ns, measured, settings)
 
-    def _check_stuck(self, stamp_ns: int, measured: EndEffector, settings: Pictures) -> None:
-        assert self._pose is not None
-        moved = math.dist(self._pose.position_m, measured.position_m)
-        turned = angle_between(self._pose.quaternion_xyzw, measured.quaternion_xyzw)
-        if moved <= settings.stuck_translation and turned <= settings.stuck_rotation:
-            return
-        stuck_s = (stamp_ns - self._since_ns) / NANOSECONDS
+
+def _check_stuck(before: EndEffector, since_ns: int, stamp_ns: int, measured: EndEffector, settings: Pictures) -> None:
+    moved = math.dist(before.position_m, measured.position_m)
+    turned = angle_between(before.quaternion_xyzw, measured.quaternion_xyzw)
+    if moved > settings.stuck_translation or turned > settings.stuck_rotation:
+        stuck_s = (stamp_ns - since_ns) / NANOSECONDS
         raise BadInput(
             f"the picture has been the same to the last bit for {stuck_s:.2f} s, while the arm moved by {moved:.3f} m "
             f"and {turned:.2f} rad (limits pictures.stuck_translation {settings.stuck_translation:g} m, "

@@ -52,9 +52,12 @@ def arguments() -> Sequence[str]:
 
 
 def run(make: Callable[[], Application], args: Sequence[str] | None = None) -> int:
-    """Exit status: 0 after SIGINT or SIGTERM, 1 after a failure, which is one line on stderr."""
+    """Exit status: 0 after SIGINT, SIGTERM or SIGHUP (the terminal was closed, or the connection lost), 1 after a
+    failure, which is one line on stderr."""
     _arguments[:] = sys.argv if args is None else args
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # started by nohup: it is meant to go on without its terminal
         signal.signal(number, lambda received, frame: _received.append(received))
     shell_variables.check_for_node()
     try:

@@ -212,7 +212,9 @@ def test_a_clock_that_stands_still_is_named(graph):
     bench.until_held_because("/clock")
 
 
-@pytest.mark.parametrize(("number", "task"), [(signal.SIGTERM, "move"), (signal.SIGINT, "hang")])
+@pytest.mark.parametrize(
+    ("number", "task"), [(signal.SIGTERM, "move"), (signal.SIGINT, "hang"), (signal.SIGHUP, "move")]
+)
 def test_the_last_message_is_a_stop(graph, number, task):
     bench = Bench(graph, instruction="move")
     bench.until_moving()

@@ -98,8 +98,8 @@ def test_the_limits_are_parameters_and_there_is_an_off_switch():
     PictureWatch().check(np.zeros((64, 64, 3), np.uint8), 0, None, off)
 
 
-def pose(x=0.4, angle=0.0):
-    return EndEffector(0, np.array([x, 0.0, 0.3]), np.array([0.0, 0.0, np.sin(angle / 2), np.cos(angle / 2)]))
+def pose(x=0.4, angle=0.0, stamp_ns=0):
+    return EndEffector(stamp_ns, np.array([x, 0.0, 0.3]), np.array([0.0, 0.0, np.sin(angle / 2), np.cos(angle / 2)]))
 
 
 SCENE = scene(64, 64)
@@ -125,6 +125,22 @@ def test_a_picture_that_stays_while_the_arm_moves_is_stuck_until_it_changes(move
     other[5, 5, 1] += 1
     watch.check(other, 3 * SECOND, pose(**moved), SETTINGS)
     watch.check(other.copy(), 4 * SECOND, pose(**moved), SETTINGS)
+
+
+def test_two_pictures_that_a_stuck_driver_shows_in_turn_are_found_and_an_arm_that_comes_back_is_not():
+    other = SCENE.copy()
+    other[7, 7] += 1
+    watch = PictureWatch()
+
+    def look(step, x):
+        watch.check((SCENE, other)[step % 2], step * SECOND, pose(x, stamp_ns=step * SECOND), SETTINGS)
+
+    for step in range(6):  # without noise the same place gives the same picture
+        look(step, 0.4 + 0.1 * (step % 2))
+    with pytest.raises(BadInput, match=r"while the arm moved by 0.200 m"):
+        look(6, 0.6)
+    with pytest.raises(BadInput, match=r"while the arm moved by 0.100 m"):
+        look(7, 0.6)
 
 
 def test_without_a_pose_nothing_is_stuck_and_it_counts_from_the_first_one():

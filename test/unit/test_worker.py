@@ -16,6 +16,7 @@ from specprune_ros.infer.worker import (
     WorkerLost,
 )
 from specprune_ros.infer.worker_main import Memories
+from specprune_ros.infer.worker_process import MOST_AT_ONCE, WorkerProcess
 from specprune_ros.types import (
     BadInput,
     EngineState,
@@ -50,6 +51,30 @@ def test_a_request_comes_back_with_its_result(supervised):
     assert (result.chunk.chunk_id, result.chunk.stamp_ns, result.chunk.instruction) == (7, 5, "open")
     assert result.chunk.actions.shape == (8, 7) and result.report.tokens_kept == 256
     assert supervised.poll() is None, "an outcome is handed over once"
+
+
+def test_a_policy_that_babbles_keeps_nobody_from_controlling(supervised, caplog):
+    """Not one look at the process hears more than a few records, and most of them never leave it."""
+    supervised.worker.submit(request("babble"), 60.0, 0.0)
+    heard = []
+
+    def poll():
+        before, result = len(caplog.records), supervised.poll()
+        heard.append(len(caplog.records) - before)
+        return result
+
+    assert isinstance(supervised.until(poll), InferenceResult)
+    assert 0 < sum(heard) < 1000 and max(heard) <= MOST_AT_ONCE
+
+
+def test_a_process_that_never_stops_talking_is_heard_a_few_messages_at_a_time():
+    class Babbling:
+        def receive(self):
+            return "record"
+
+    process = WorkerProcess.__new__(WorkerProcess)
+    process._channel = Babbling()
+    assert len(list(process.received())) == MOST_AT_ONCE
 
 
 def test_only_one_request_is_under_way(supervised):

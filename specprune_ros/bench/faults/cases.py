@@ -191,6 +191,7 @@ FAULTS = (
     Fault("~/disarm", lambda scene: scene.call("disarm"), DISARMS, "~/disarm"),
     Fault("~/estop", lambda scene: scene.call("estop"), DISARMS, "~/estop"),
     Fault("SIGINT", lambda scene: scene.send_signal(signal.SIGINT), ENDS),
+    Fault("SIGHUP", lambda scene: scene.send_signal(signal.SIGHUP), ENDS),
     Fault("SIGTERM", lambda scene: scene.send_signal(signal.SIGTERM), ENDS),
     Fault("exception in the node", said("crash"), ENDS),
 )

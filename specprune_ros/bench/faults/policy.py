@@ -1,16 +1,17 @@
 """A policy without a model: starts at once and does what the instruction says. Loaded by the process of the model as
 FACTORY says.
 
-A small motion: "move"; the opposite one: "back"; none: "still"; with an open gripper: "open"; numbers far out of range,
-different in every step: "wild". What a broken model does: "slow" takes 1.5 s; "hang" and "gil" never answer, the second
-with the interpreter blocked; "raise", "oom" raise; "nan", "short" answer nonsense; "segv", "exit", "kill" end the
-process; "stop" stops it; "idle" answers, and then fails in its idle work. What a broken load does: the environment
-variable SPECPRUNE_SCRIPTED_LOAD names it: "slow", "hang", "segv", "exit", "raise" (an error nobody has thought of),
-"torch" (no such module), "refuse" (a CheckpointError), "making" (for half a second something is still made fast); or a
-file that holds such a word."""
+A small motion: "move"; the opposite one: "back"; none: "still"; with an open gripper: "open"; numbers far out of
+range, different in every step: "wild". What a broken model does: "slow" takes 1.5 s; "babble" writes 20,000 records
+to the log; "hang" and "gil" never answer, the second with the interpreter blocked; "raise", "oom" raise; "nan",
+"short" answer nonsense; "segv", "exit", "kill" end the process; "stop" stops it; "idle" answers, and then fails in
+its idle work. What a broken load does: the environment variable SPECPRUNE_SCRIPTED_LOAD names it: "slow", "hang",
+"segv", "exit", "raise" (an error nobody has thought of), "torch" (no such module), "refuse" (a CheckpointError),
+"making" (for half a second something is still made fast); or a file that holds such a word."""
 
 import ctypes
 import importlib
+import logging
 import os
 import resource
 import signal
@@ -23,6 +24,8 @@ import numpy as np
 
 from specprune_ros.model.errors import CheckpointError
 from specprune_ros.types import ActionChunk, EngineState, InferenceResult, PolicyMemory, PruningReport
+
+log = logging.getLogger(__name__)
 
 FACTORY = "specprune_ros.bench.faults.policy:load"
 MOTION = (0.2, 0.0, -0.1, 0.0, 0.0, 0.3)
@@ -50,6 +53,9 @@ def misbehave(how):
     """What broken models do besides answering nonsense."""
     if how == "raise":
         raise RuntimeError("the model broke")
+    if how == "babble":
+        for number in range(20_000):
+            log.warning("record %d", number)
     if how == "slow":
         time.sleep(1.5)
     if how == "hang":
