@@ -54,7 +54,7 @@ class PictureWatch:
             return
         check_content(image, settings)
         rows = np.ascontiguousarray(image[:: max(1, image.shape[0] // COMPARED_ROWS)])
-        seen = self._known.setdefault(zlib.crc32(rows), _Seen(stamp_ns))
+        seen = self._known.setdefault(zlib.crc32(rows.data), _Seen(stamp_ns))
         while len(self._known) > KNOWN:
             self._known.popitem(last=False)
         if measured is None or measured.stamp_ns < seen.taken_ns:  # motion before the picture does not count
