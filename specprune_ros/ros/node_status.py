@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 
 from rclpy.node import Node
@@ -36,10 +37,10 @@ class NodeStatusOutput:
         self._publisher = node.create_publisher(NodeStatus, TOPIC, qos.LATCHED)
         self._said: tuple | None = None
 
-    def changed(self, state: int, holds: bool) -> bool:
-        """Something that programs wait for is not what was last said. state: of NodeStatus; holds: nothing is
-        commanded."""
-        return self._said != (*self._essence(state), holds)
+    def changed(self, state: int, hold_reason: str) -> bool:
+        """Something that programs wait for is not what was last said. state: of NodeStatus; hold_reason: why nothing is
+        commanded, which counts as changed when more than its numbers is."""
+        return self._said != (*self._essence(state), _words(hold_reason))
 
     def publish(
         self,
@@ -52,7 +53,7 @@ class NodeStatusOutput:
     ) -> None:
         """latencies_ms: p50 and p95 of the last inferences."""
         essence = _, ready, model_state, safety = self._essence(state)
-        self._said = (*essence, bool(hold_reason))
+        self._said = (*essence, _words(hold_reason))
         message = NodeStatus(state=state, ready=ready, hold_reason=hold_reason, safety=safety)
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.safety_reason = self._gate.reason
@@ -89,3 +90,7 @@ class NodeStatusOutput:
         model_state = MODEL_STATES[self._model.state]
         answers = model_state == ModelStatus.READY and not self._model.engine.pending
         return state, state == NodeStatus.ACTIVE and answers, model_state, self._gate.state.value
+
+
+def _words(reason: str) -> str:
+    return re.sub(r"[\d.]+", "", reason)

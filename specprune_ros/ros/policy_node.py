@@ -217,7 +217,7 @@ class PolicyNode:
         self._diagnostics.ticked(reason)
         self._log_reset()
         # The command is out: now, and not just before the next one, is the time for what takes a while.
-        if time.monotonic() - self._reported_s >= REPORT_S or self._status.changed(self._state, reason is not None):
+        if time.monotonic() - self._reported_s >= REPORT_S or self._status.changed(self._state, reason or ""):
             self._report()
 
     def _log_reset(self) -> None:

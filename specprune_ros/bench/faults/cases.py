@@ -134,6 +134,19 @@ def shortened():
     return spoil
 
 
+def covered():
+    return lambda message: message.data.__setitem__(slice(None), type(message.data)("B", bytes(len(message.data))))
+
+
+def noisy():
+    rng = np.random.default_rng(0)
+
+    def spoil(message) -> None:
+        message.data[:] = type(message.data)("B", rng.integers(0, 256, len(message.data), np.uint8).tobytes())
+
+    return spoil
+
+
 def freeze(scene: Scene) -> None:
     scene.robot.frozen = True
 
@@ -141,6 +154,11 @@ def freeze(scene: Scene) -> None:
 def push(scene: Scene) -> None:
     """By a hand that is stronger than the controller."""
     scene.robot.frozen, scene.robot.push = True, np.array([0.0, 0.25, 0.0])
+
+
+def drift(scene: Scene) -> None:
+    """At 2 cm/s aside, beside what it is told."""
+    scene.robot.push = np.array([0.0, 0.02, 0.0])
 
 
 def jump(scene: Scene) -> None:
@@ -162,6 +180,8 @@ FAULTS = (
     Fault("camera without stamps", spoiled(1, unstamped), HOLDS, "no time stamp"),
     Fault("wrong image encoding", spoiled(0, changed(encoding="16UC1")), HOLDS, "16UC1"),
     Fault("image too short", spoiled(1, shortened), HOLDS, "bytes"),
+    Fault("camera covered", spoiled(0, covered), HOLDS, "black"),
+    Fault("camera noisy", spoiled(1, noisy), HOLDS, "noise"),
     Fault("pose silent", silent("pose"), HOLDS, "robot state"),
     Fault("pose stamps stand still", spoiled("pose", stuck), HOLDS, "robot state"),
     Fault("pose 0.6 s late", spoiled("pose", stamped(0.6)), DISARMS, "went back"),
@@ -174,6 +194,7 @@ FAULTS = (
     Fault("finger not finite", spoiled("joints", finger_lost), HOLDS, "nan"),
     Fault("arm frozen", freeze, DISARMS, "follow"),
     Fault("arm pushed", push, DISARMS, "the end effector"),
+    Fault("arm drifts slowly", drift, DISARMS, "the end effector"),
     Fault("arm jumps", jump, DISARMS, "possible"),
     Fault("wrist jumps", twist_wrist, DISARMS, "possible"),
     Fault("inference raises", said("raise"), HOLDS, "the model broke"),
@@ -181,15 +202,16 @@ FAULTS = (
     Fault("chunk too short", said("short"), HOLDS, "steps"),
     Fault("inference too slow", said("slow"), HOLDS, "running"),
     Fault("no instruction", said(""), HOLDS, "no instruction"),
-    Fault("model hangs", said("hang"), DISARMS, ""),
-    Fault("model holds the interpreter", said("gil"), DISARMS, ""),
+    Fault("model hangs", said("hang"), DISARMS, "has been running for"),
+    Fault("model holds the interpreter", said("gil"), DISARMS, "has been running for"),
     Fault("model crashes", said("segv"), DISARMS, "SIGSEGV"),
     Fault("model ends", said("exit"), DISARMS, "3"),
     Fault("model killed", lambda scene: scene.kill_model(signal.SIGKILL), DISARMS, "SIGKILL"),
-    Fault("model stopped", lambda scene: scene.kill_model(signal.SIGSTOP), DISARMS, ""),
+    Fault("model stopped", lambda scene: scene.kill_model(signal.SIGSTOP), DISARMS, "has been running for"),
     Fault("second publisher of commands", lambda scene: scene.rival(True), DISARMS, "publisher"),
     Fault("~/disarm", lambda scene: scene.call("disarm"), DISARMS, "~/disarm"),
     Fault("~/estop", lambda scene: scene.call("estop"), DISARMS, "~/estop"),
+    Fault("SIGKILL", lambda scene: scene.send_signal(signal.SIGKILL), ENDS),
     Fault("SIGINT", lambda scene: scene.send_signal(signal.SIGINT), ENDS),
     Fault("SIGHUP", lambda scene: scene.send_signal(signal.SIGHUP), ENDS),
     Fault("SIGTERM", lambda scene: scene.send_signal(signal.SIGTERM), ENDS),

@@ -56,6 +56,8 @@ class LiveScene:
         self._folder, self._domain = folder, domain
         self._target: EndEffector | None = None
         self._rival = None
+        self._answer = ""
+        """Of the node, when it was asked to arm."""
 
     def __enter__(self) -> LiveScene:
         self._context = rclpy.Context()
@@ -116,7 +118,7 @@ class LiveScene:
         self.say("move")
         self.judge.allow()
         begin = len(self.judge.seen)  # a model that hangs disarms it again, until there is another
-        self.until(lambda: self._armed() and self._moves_since(begin) >= 6, "motion")
+        self.until(lambda: self._armed() and self._moves_since(begin) >= 6, "motion", lambda: self._answer)
 
     def until_moving(self, count: int) -> float:
         """Wait for so many moving commands; when the first of them arrived [s]."""
@@ -131,7 +133,7 @@ class LiveScene:
         if self.status is not None and self.status.safety == "armed":
             return True
         for service in ("reset_estop", "arm"):
-            self.ask(service)
+            self._answer = self.ask(service)
         return self.status is not None and self.status.safety == "armed"
 
     def ask(self, service: str) -> str:
@@ -191,10 +193,10 @@ class LiveScene:
             self._executor.spin_once(timeout_sec=min(left_s, 0.02))
         return True
 
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        """TimeoutError with the end of the node's log when it does not come."""
+    def until(self, condition: Callable[[], object], what: str, told: Callable[[], str] = str) -> None:
+        """TimeoutError with what it was `told`, and the end of the node's log, when it does not come."""
         if not self.spin_until(condition, PATIENCE_S):
-            raise TimeoutError(f"waited {PATIENCE_S:g} s for {what}; {self._nodes.last_lines()}")
+            raise TimeoutError(f"waited {PATIENCE_S:g} s for {what}; {told()}; {self._nodes.last_lines()}")
 
     def _on_command(self, message) -> None:
         stamp_ns, motion = convert.stamp_ns(message.header, self.topic), self._motion(message)
