@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     seam.add_argument(
         "--worker", action="store_true", help="compare the process of the model with a thread of the node, interleaved"
     )
+    inputs = parser.add_argument_group("what inputs of a real robot's size cost, instead of latency")
+    inputs.add_argument(
+        "--inputs",
+        action="store_true",
+        help="two raw cameras of 1280 x 720 at 30 Hz, poses at 1 kHz",
+    )
     faults = parser.add_argument_group("what stops the arm, and how fast, instead of latency")
     faults.add_argument("--faults", action="store_true", help="every fault on a live graph, by every command interface")
     faults.add_argument("--repetitions", type=positive, default=3, metavar="N", help="of each (default: %(default)s)")
@@ -58,6 +64,10 @@ def run(args: argparse.Namespace) -> int:
         from specprune_ros.bench import control
 
         return control.run(config, args)
+    if args.inputs:
+        from specprune_ros.bench import inputs
+
+        return inputs.run(args)
     if args.worker:
         from specprune_ros.bench import seam
 

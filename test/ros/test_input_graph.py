@@ -1,7 +1,6 @@
 """Inputs on a live graph: two sources of one input, killed ones, quality of service, a covered lens, no clock."""
 
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,7 @@ from specprune_ros.ros.publishers import UNKNOWN_NODE
 
 TOPICS = Topics()
 THIRD, WRIST = TOPICS.images
-DRIVER = str(Path(__file__).parents[1] / "helpers" / "driver.py")
+DRIVER = ("-m", "specprune_ros.bench.drivers")
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +200,7 @@ def test_a_driver_that_was_killed_is_not_held_against_its_successor(tmp_path):
         rig = Rig(graph, instruction="move", supervision__enabled=False)  # this arm stands still
         graph.node.destroy_publisher(rig.robot._pose)
         rig.robot.silent, rig.robot.frozen = {"pose"}, True
-        first = graph.start(DRIVER, "pose", "1000")
+        first = graph.start(*DRIVER, "pose", "1000")
         rig.arm()
         rig.until_moving()
         graph.until(lambda: float(rig.value(f"{TOPICS.ee_pose} rate [Hz]", "inputs") or 0) > 100, what="its rate")
@@ -210,7 +209,7 @@ def test_a_driver_that_was_killed_is_not_held_against_its_successor(tmp_path):
         first.wait()
         graph.processes.remove(first)
         rig.until_held_because(f"{TOPICS.ee_pose} has no publisher any more; it was heard last")
-        graph.start(DRIVER, "pose", "1000")
+        graph.start(*DRIVER, "pose", "1000")
         graph.until(lambda: gids(graph, TOPICS.ee_pose) - dead, what="the second one")
         answers = []
 
@@ -230,7 +229,7 @@ def test_large_raw_images_drive_the_arm(tmp_path):
         rig = Rig(graph, instruction="move")
         for camera, topic in zip(rig.robot._cameras, TOPICS.images, strict=True):
             graph.node.destroy_publisher(camera)
-            graph.start(DRIVER, "camera", "30", topic, "1280", "720", "reliable")
+            graph.start(*DRIVER, "camera", "30", topic, "1280", "720", "reliable")
         rig.robot.silent = {0, 1}
         rig.arm()
         rig.until_moving(40)

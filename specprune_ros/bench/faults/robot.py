@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
@@ -33,13 +33,22 @@ HASTE, REMEMBERED = 1.2, 40
 class StandInRobot:
     """What is wrong with it can be changed at any time; `heal` mends it all but leaves the arm where it is."""
 
-    def __init__(self, node: Node, now_ns: Callable[[], int] | None = None):
-        """now_ns: the time to stamp with, instead of the node's."""
+    def __init__(
+        self,
+        node: Node,
+        now_ns: Callable[[], int] | None = None,
+        without: Collection[int | str] = (),
+    ):
+        """now_ns: the time to stamp with, instead of the node's; without: streams that somebody else publishes, of the
+        views (index) and "pose"."""
         topics = Topics()
         self._node, self._frame = node, Names().base_frame
         self._now_ns = now_ns or (lambda: node.get_clock().now().nanoseconds)
-        self._cameras = [node.create_publisher(Image, topic, qos.SENSOR_OUT) for topic in topics.images]
-        self._pose = node.create_publisher(PoseStamped, topics.ee_pose, qos.POSE_OUT)
+        self._cameras = [
+            None if index in without else node.create_publisher(Image, topic, qos.SENSOR_OUT)
+            for index, topic in enumerate(topics.images)
+        ]
+        self._pose = None if "pose" in without else node.create_publisher(PoseStamped, topics.ee_pose, qos.POSE_OUT)
         self._joints = node.create_publisher(JointState, topics.joint_states, qos.SENSOR_OUT)
         self._noise = np.random.default_rng(0)
         self.speed_mps = 0.0
@@ -138,7 +147,7 @@ class StandInRobot:
         message.header.stamp = stamp
         if name in self.spoil:
             self.spoil[name](message)
-        if name not in self.silent:
+        if publisher is not None and name not in self.silent:
             publisher.publish(message)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 from specprune_ros import rotation
 from specprune_ros.bench.faults.judge import Judge, Seen
 from specprune_ros.bench.faults.robot import PERIOD_S, StandInRobot
-from specprune_ros.config import Config, Limits, Topics
+from specprune_ros.config import Limits, Topics
 from specprune_ros.config import Robot as Names
 from specprune_ros.demo.nodes import NodeProcesses, local_environment
 from specprune_ros.msg import Action, NodeStatus
@@ -50,9 +50,20 @@ FEW_RESTARTS = 2
 class LiveScene:
     """A context manager for one thread; time passes only in `spin` and `until`."""
 
-    def __init__(self, interface: str, folder: Path, domain: int):
-        self.kind, self.topic, changes = INTERFACES[interface]
-        self._config = Config().updated(changes)
+    def __init__(
+        self,
+        interface: str,
+        folder: Path,
+        domain: int,
+        changes: Mapping[str, object] | None = None,
+        without: Collection[int | str] = (),
+        environment: Mapping[str, str] | None = None,
+    ):
+        """changes: of the node's parameters; without: see StandInRobot; environment: more variables for the
+        processes."""
+        self.kind, self.topic, chosen = INTERFACES[interface]
+        self._changes = {**chosen, **(changes or {})}
+        self._without, self._more = without, dict(environment or {})
         self._folder, self._domain = folder, domain
         self._target: EndEffector | None = None
         self._rival = None
@@ -65,7 +76,7 @@ class LiveScene:
         self.node = rclpy.create_node("bench_faults", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self.robot = StandInRobot(self.node)
+        self.robot = StandInRobot(self.node, without=self._without)
         self.robot.obey(self.kind, self.topic)
         self.judge = Judge(Limits(), PERIOD_S)
         self.status: NodeStatus | None = None
@@ -76,7 +87,7 @@ class LiveScene:
         self.node.create_subscription(NodeStatus, f"{NODE}/node_status", self._on_status, qos.LATCHED)
         self.node.create_subscription(String, f"{NODE}/safety", self._on_safety, qos.LATCHED)
         self._task = self.node.create_publisher(String, f"{NODE}/instruction", qos.LATCHED)
-        environment = {**local_environment(), "ROS_DOMAIN_ID": str(self._domain)}
+        environment = {**local_environment(), "ROS_DOMAIN_ID": str(self._domain), **self._more}
         self._nodes = NodeProcesses(self._folder, environment)
         return self
 
@@ -94,16 +105,19 @@ class LiveScene:
             self.status, self._target = None, None
             self.judge.start_anew()
             command = [sys.executable, "-m", "specprune_ros.bench.faults.node", "--ros-args"]
-            for name in ("output.interface", "output.switch_servo", "output.gripper"):
-                value = self._config.get(name)
+            for name, value in self._changes.items():
                 command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
             self._nodes.stop()
             self._nodes.start("policy_node", command)
             self.until(lambda: self.status and self._task.get_subscription_count(), "the node")
 
     def stop(self) -> None:
-        """End the node's process."""
+        """End the node's process, and what was started beside it."""
         self._nodes.stop()
+
+    def start_beside(self, name: str, command: Sequence[str]) -> None:
+        """Another process on the graph; the node must run."""
+        self._nodes.start(name, command)
 
     @property
     def pid(self) -> int | None:
