@@ -31,6 +31,8 @@ from specprune_ros.infer.policy import Policy
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.types import STAGES, Mode
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4
 """Of actions in float32, on inputs whose tokens are no ties."""
 
@@ -112,12 +114,10 @@ def compare_along_an_episode(policies, config, references=(True, True, False, Tr
     ],
     ids=lambda changes: ",".join(f"{name.split('.')[-1]}={value}" for name, value in changes.items()),
 )
-@pytest.mark.slow
 def test_every_path_equals_eager(engines_of, changes):
     compare_along_an_episode(engines_of, CONFIG.updated(changes))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "specprune",
     [{"views": 1, "proprio_dims": 0}, {"views": 3, "jpeg_round_trip": True, "center_crop": True}],
@@ -129,7 +129,6 @@ def test_every_kind_of_checkpoint_equals_eager(tmp_path, cache_dir, specprune):
     compare_along_an_episode(policies, CONFIG)
 
 
-@pytest.mark.slow
 def test_cameras_of_any_size_use_the_same_models(engines_of):
     fast, eager = engines_of
     fast.warm_up(CONFIG, passes=1)
