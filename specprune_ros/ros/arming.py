@@ -13,7 +13,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from specprune_ros.config import Safety
-from specprune_ros.control.safety import SafetyGate, State
+from specprune_ros.control.safety import SafetyGate, SafetyState
 from specprune_ros.ros import qos
 from specprune_ros.types import Command, Hold
 
@@ -51,7 +51,7 @@ class Arming:
             ("reset_estop", self._reset_estop),
         ):
             node.create_service(Trigger, f"~/{name}", self._service(act))
-        self._changed(State.DISARMED)
+        self._changed(SafetyState.DISARMED)
 
     def pass_on(self, outcome: Command | Hold, now_ns: int, safety: Safety) -> Command | Hold:
         """The gate's decision on what the control loop wants."""
@@ -62,12 +62,12 @@ class Arming:
 
     def auto(self, safety: Safety) -> None:
         """Arm without being asked, where that is allowed and possible."""
-        if safety.auto_arm and self._by_itself and self._gate.state is State.DISARMED:
+        if safety.auto_arm and self._by_itself and self._gate.state is SafetyState.DISARMED:
             self._arm_now()
 
     def watch(self, obstacles: Callable[[], list[str]]) -> None:
         """Disarm when something has come in the way that spoke against arming."""
-        if self._gate.state is State.ARMED and (found := obstacles()):
+        if self._gate.state is SafetyState.ARMED and (found := obstacles()):
             self.disarm("; ".join(found))
 
     def disarm(self, reason: str) -> None:
@@ -77,13 +77,13 @@ class Arming:
 
     def _arm(self) -> str | None:
         self._by_itself = True
-        return None if self._gate.state is State.ARMED else self._arm_now()
+        return None if self._gate.state is SafetyState.ARMED else self._arm_now()
 
     def _arm_now(self) -> str | None:
         refusal = self._gate.arm(self._obstacles())
         if refusal is None:
             self._on_arm()
-            self._changed(State.DISARMED)
+            self._changed(SafetyState.DISARMED)
         return refusal
 
     def _disarm(self) -> None:
@@ -101,10 +101,10 @@ class Arming:
         self._changed(self._gate.state)
         return refusal
 
-    def _changed(self, before: State) -> None:
+    def _changed(self, before: SafetyState) -> None:
         """Publish the state and its reason when either is new; rest is said at once when motion was allowed before."""
         gate = self._gate
-        if before is State.ARMED and gate.state is not State.ARMED:
+        if before is SafetyState.ARMED and gate.state is not SafetyState.ARMED:
             self._on_disarm()
         text = f"{gate.state.value}: {gate.reason}"
         if text != self._published:
