@@ -1,4 +1,4 @@
-"""Models are converted once for a machine and kept in a folder; a damaged entry or an unusable folder costs only time."""
+"""Models are converted once for a machine and kept in a folder; a damaged entry or an unusable folder costs time."""
 
 import logging
 
