@@ -26,10 +26,10 @@ WINDOWS_S = (0.3, 1.0)
 AFTERWARDS_S = 0.3
 """How long after `delay` an arm may still be on its way to where it was told to go."""
 INSTANTS = 13
-"""At so many instants of a window the commanded path is looked at."""
+"""Number of points at which the commanded path is sampled within a window."""
 
 MOST_TIMES = 20
-"""Of all the times since when the arm could have followed, about so many are looked at."""
+"""At most about this many start times are tested when checking whether the arm follows."""
 
 CHECK = "check that the robot is not stopped (reflex, user stop, guiding mode) and that its controller runs"
 FRAMES = "check robot.base_frame, action.frame and the frame of the measured pose"
@@ -178,4 +178,5 @@ def distance_to_segments(point: np.ndarray, ends: np.ndarray) -> float:
 
 
 def size(vector: np.ndarray) -> float:
+    """Length of a vector (3,), in the vector's unit."""
     return float(np.sqrt(vector @ vector))

@@ -101,7 +101,7 @@ class ModelCache:
                 surplus -= stat.st_size
 
     def _complain(self, what: str) -> None:
-        """Once: the next model meets the same folder."""
+        """Warns only once, because every later model would fail in the same folder."""
         if not self._complained:
             self._complained = True
             log.warning("policy.cache_dir: %s; inference works without", what)

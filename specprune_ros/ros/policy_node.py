@@ -48,8 +48,7 @@ LOG_EVERY_S = 5.0
 
 
 class PolicyNode:
-    """One control timer decides; inference runs in the model's process and is never waited for while the node is
-    active."""
+    """The control timer decides. While the node is active it never waits for the model's process."""
 
     POLICY_FACTORY = "specprune_ros.infer.load:warm_policy"
     """Called in the model's process; see `infer.messages.Start`."""
@@ -123,7 +122,7 @@ class PolicyNode:
         loop.set_instruction(self._instructions.text)
         self._inputs = InputStreams(self.node, config, with_proprio=policy.proprio_dims > 0)
         self._timer = ControlTimer(self.node, config.control.rate, self._tick)
-        self._loop = loop  # what can fail has not failed
+        self._loop = loop  # Set last, so that a failure above leaves the node inactive.
         realtime.settle()
         self._report()
 

@@ -198,8 +198,8 @@ class SimNode:
             self._task.publish(String(data=state))
 
     def _publish_instruction(self, text: str) -> None:
-        """Latched, and said once: saying it again would be a new word, which overrules what was said since by
-        others."""
+        """Published once, latched. Publishing it again would count as a new instruction and override a later one from
+        somebody else."""
         self._instruction.publish(String(data=text))
 
     def _in_periods(self, seconds: float) -> int:
