@@ -81,7 +81,8 @@ class ControlLoop:
     # Observations: callbacks only store.
 
     def set_image(self, view: int, stamp_ns: int, image: np.ndarray) -> None:
-        """Newest image of a view (index from 0). BadInput when unusable, which holds the arm until a good one comes."""
+        """Newest image (H, W, 3) uint8 RGB of a view (index from 0), taken at stamp_ns [ns]. BadInput when it cannot be
+        used; then the arm is held until a good one comes."""
         try:
             image = self._inputs.checked_image(view, image)
         except BadInput as error:
@@ -98,14 +99,15 @@ class ControlLoop:
             self._reset_derived(f"images: {reason}")
 
     def set_frame(self, stamp_ns: int, images: Images) -> None:
-        """All views at once, taken at the same time."""
+        """All views at once, each as for `set_image`; BadInput when there are not as many as the policy has views."""
         if len(images) != self._inputs.view_count:
             raise BadInput(f"frame has {len(images)} images, the policy has {self._inputs.view_count} views")
         for view, image in enumerate(images):
             self.set_image(view, stamp_ns, image)
 
     def set_state(self, state: EndEffector, proprio: np.ndarray | None) -> None:
-        """Newest measured state. BadInput when unusable, which holds the arm until a good one comes."""
+        """Newest measured pose (base frame, [m]) and proprio (P,), or None. BadInput when they cannot be used; then the
+        arm is held until good ones come."""
         try:
             state, proprio = self._inputs.checked_state(state, proprio)
             self._continuity.check(state, self.drive.reach(self.config), settle=not self.drive.armed)

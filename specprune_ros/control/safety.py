@@ -15,6 +15,8 @@ from specprune_ros.types import NANOSECONDS, Command, Hold
 
 
 class SafetyState(str, Enum):
+    """Whether commands may leave. The values are the words that NodeStatus.safety has."""
+
     DISARMED = "disarmed"
     ARMED = "armed"
     ESTOPPED = "estopped"

@@ -35,6 +35,7 @@ class Channel:
         return ends
 
     def fileno(self) -> int:
+        """The socket's descriptor, for select and poll."""
         return self._socket.fileno()
 
     def send(self, message: object) -> None:
@@ -66,4 +67,5 @@ class Channel:
             return pickle.loads(memoryview(self._buffer)[:count])
 
     def close(self) -> None:
+        """Close this end; the other end gets Closed."""
         self._socket.close()

@@ -50,6 +50,7 @@ class Failures:
         self._next_s = -float("inf")
 
     def good(self) -> None:
+        """An inference succeeded: the row of failures is over."""
         self.count = 0
 
     def bad(self, now_s: float) -> bool:

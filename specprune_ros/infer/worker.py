@@ -128,7 +128,9 @@ class InferenceWorker:
         return self.state is WorkerState.READY and self._asked is None and self._failures.over(now_s)
 
     def submit(self, request: InferenceRequest, patience_s: float, now_s: float) -> None:
-        """Hands over one request."""
+        """Hands over one request. patience_s: how long its answer may take [s]; now_s: the present time [s].
+        RuntimeError unless the process is ready and no request is under way (see `accepts`). For a request that cannot
+        be sent, `poll` returns a BadInput."""
         if self.state is not WorkerState.READY:
             raise RuntimeError(f"submit while the policy is {self.state.value}; ask accepts() first")
         if self._asked:

@@ -45,7 +45,7 @@ OOM_SCORE = 500
 """Of 1000. When the machine runs out of memory, the kernel ends the model and not the node."""
 
 PLAIN_ERRORS = (BadInput, ConfigError, ImportError, OSError)
-"""Of loading: their text says all; where in the code they came up helps nobody."""
+"""Loading errors whose text is enough for the user; they are reported without a traceback."""
 
 
 class PolicyLike(Protocol):
@@ -58,7 +58,9 @@ class PolicyLike(Protocol):
     patch_grid: tuple[int, int]
     engine: EngineState
 
-    def infer(self, request: InferenceRequest) -> InferenceResult: ...
+    def infer(self, request: InferenceRequest) -> InferenceResult:
+        """The next actions; any exception is a failed inference, whose text the node reports."""
+        ...
 
     def idle(self) -> bool:
         """Gets a bit of later work ready; False when there is none left."""
@@ -81,6 +83,7 @@ class Memories:
         return replace(memory, last_attention=number)
 
     def find(self, numbered: PolicyMemory | None) -> PolicyMemory | None:
+        """The memory that `keep` gave this number; None for None, and for one that is no longer kept."""
         return self._kept.get(numbered.last_attention) if numbered else None
 
 
@@ -154,6 +157,7 @@ class LogToNode(logging.Handler):
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Send one record (logging.Handler)."""
         with suppress(Closed):  # nobody is left to read it
             self._channel.send(Log(record.levelno, record.name, shortened(self.format(record))))
 
@@ -194,20 +198,25 @@ def _serve(channel: Channel, frames: FrameReader) -> int:
 
 
 def loaded(start: Start) -> PolicyLike:
+    """The policy that `start.factory` ("module:function") makes of the configuration. Whatever the factory raises is
+    raised here; ImportError or AttributeError when there is no such factory."""
     module, _, function = start.factory.partition(":")
     return getattr(importlib.import_module(module), function)(start.config)
 
 
 def facts(policy: PolicyLike) -> PolicyFacts:
+    """What the node must know of a policy: its name and the sizes of what goes in and comes out."""
     return PolicyFacts(policy.name, policy.view_count, policy.chunk_steps, policy.proprio_dims, policy.patch_grid)
 
 
 def engine_state(policy: PolicyLike) -> EngineState:
+    """How the policy's inferences run now, for the node's status."""
     engine = policy.engine
     return EngineState(engine.name, engine.pending, engine.making, engine.trouble)
 
 
 def one_line(error: BaseException) -> str:
+    """The error's text in one line, at most the last MOST_TEXT characters; its class where it has no text."""
     return " ".join(str(error).split())[-MOST_TEXT:] or type(error).__name__
 
 
@@ -217,6 +226,7 @@ def described(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
+    """The last MOST_TEXT characters of a text, after "..." when something was left out."""
     return text if len(text) <= MOST_TEXT else f"...{text[-MOST_TEXT:]}"
 
 

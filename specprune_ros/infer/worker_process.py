@@ -51,6 +51,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
+        """The process id, also after its end."""
         return self._process.pid
 
     def fileno(self) -> int:

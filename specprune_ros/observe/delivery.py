@@ -54,6 +54,7 @@ class Rhythm(NamedTuple):
 
     @property
     def share(self) -> float:
+        """The lost messages as a share of those that were sent, 0..1."""
         return self.lost / self.sent
 
 
@@ -75,6 +76,7 @@ class Delivery:
         self.clear()
 
     def clear(self) -> None:
+        """Forget all arrivals."""
         self._arrivals: deque[_Arrival] = deque(maxlen=MOST)
         self._arrived_ns: int | None = None
         self._late_ns = 0
