@@ -7,7 +7,7 @@ import pickle
 import socket
 
 MOST_BYTES = 1 << 17
-"""Of one message. Images go through shared memory; the rest is some kilobytes."""
+"""Largest size of one message. Images go through shared memory; everything else takes some kilobytes."""
 
 
 class Closed(ConnectionError):

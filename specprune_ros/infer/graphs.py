@@ -24,7 +24,7 @@ MOST_WANTED = 24
 """Inferences that wait for their graphs. What is asked for beyond that is forgotten, until such an inference comes."""
 
 MOST_FAILURES = 3
-"""After so many no further capture is tried."""
+"""After this many failed captures no further one is tried."""
 
 
 class Captured(Protocol):
@@ -73,7 +73,7 @@ class Prefix:
 
 
 class Wanted(NamedTuple):
-    """An inference whose graphs are to be made; of `inputs` only the forms count."""
+    """An inference whose graphs are to be made. Of `inputs` only the shapes and types matter, not the values."""
 
     inputs: PassInputs
     layout: Layout

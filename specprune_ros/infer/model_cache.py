@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".openvino"
 MOST_BYTES = 2 << 30
-"""All entries together; those unused for longest go first."""
+"""Largest total size of all entries. The least recently used ones are deleted first."""
 
 
 class ConvertedModel(NamedTuple):

@@ -33,16 +33,18 @@ PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 """<sys/prctl.h>"""
 
 MOST_MEMORIES = 8
-"""Of the last passes. The control loop holds one; more are only kept while it refuses what the policy answers."""
+"""Number of passes whose memories are kept. The control loop uses one of them; older ones are needed only while it
+refuses the policy's answers."""
 
 MOST_TEXT = 1 << 15
 """Characters of a traceback or a log record that are passed on: the end says what went wrong."""
 
 LOOK_EVERY_S = 0.5
-"""So often it is asked what is still being made beside the inferences."""
+"""Interval [s] at which the progress of what is made beside the inferences is checked."""
 
 OOM_SCORE = 500
-"""Of 1000. When the machine runs out of memory, the kernel ends the model and not the node."""
+"""oom_score_adj, at most 1000. When the machine runs out of memory, the kernel ends the model's process before the
+node's."""
 
 PLAIN_ERRORS = (BadInput, ConfigError, ImportError, OSError)
 """Loading errors whose text is enough for the user; they are reported without a traceback."""

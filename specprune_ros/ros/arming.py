@@ -18,9 +18,10 @@ from specprune_ros.ros import qos
 from specprune_ros.types import Command, Hold
 
 WAIT_S = 10.0
-"""So long ~/arm waits for what prepares itself. Whoever gave up waiting is not surprised by a motion much later."""
+"""How long ~/arm waits for obstacles that go away by themselves [s]. With this limit, the arm does not start to move
+long after the caller has given up."""
 LOOK_EVERY_S = 0.02
-"""How often it looks."""
+"""Interval [s] at which ~/arm checks the obstacles while it waits."""
 
 
 class Arming:
@@ -39,7 +40,8 @@ class Arming:
         self.preparing: Callable[[], bool] = lambda: False
         """Whether an obstacle is about to go away by itself: ~/arm waits for that, and its caller with it."""
         self._stops = 0
-        """How often somebody stopped it by hand: who does so while ~/arm waits, means it."""
+        """How many times somebody has disarmed or stopped the arm. When this number rises while ~/arm waits, ~/arm
+        gives up."""
         self._by_itself = True  # until somebody stops it by hand
         self._published: str | None = None
         self._state = node.create_publisher(String, "~/safety", qos.LATCHED)
