@@ -11,7 +11,8 @@ export PYTHON TORCH VENV
 CLEAN := $(VENV)/bin/python -I -S specprune_ros/shell_variables.py $(VENV)
 
 # An edit of Python files counts without a new installation; these are copied or compiled by it.
-INSTALLED := $(wildcard config/* config/*/* launch/* msg/* scripts/* srv/*) CMakeLists.txt package.xml pyproject.toml setup.py
+INSTALLED := $(wildcard config/* config/*/* launch/* msg/* scripts/* srv/*) \
+             CMakeLists.txt package.xml pyproject.toml setup.py
 
 # A virtual environment names the folder that it was made in; after a move of the clone it is made anew.
 ifeq ($(filter /%,$(VENV))$(shell grep -sF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate),)
@@ -23,7 +24,7 @@ endif
 demo: venv  ## five episodes of the simulated tabletop over ROS 2; results in report/
 	@$(CLEAN) $(VENV)/bin/specprune demo --report report $(ARGS)
 
-test: venv  ## the test suite, on two cores: graphs, which mostly wait, beside the rest; with the slow tests: ARGS='-m ""'
+test: venv  ## the test suite, on two cores: graphs mostly wait and run beside the rest; slow tests too: ARGS='-m ""'
 	@$(CLEAN) $(VENV)/bin/python -m pytest -n 3 --dist loadscope --durations=15 -m "not slow" $(ARGS)
 
 check: lint types  ## before a commit: lint, types and the fast tests

@@ -16,24 +16,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("ros", "sim")
 """Folders whose tests get a marker of the same name."""
-SLOW = {
-    f"test_{name}.py"
-    for name in (
-        "bag",
-        "checkpoint_streaming",
-        "closed_loop",
-        "demo",
-        "device_train",
-        "engine",
-        "hostile",
-        "install",
-        "model_process",
-        "openvino",
-        "tutorial",
-        "two_robots",
-    )
-}
-"""Files all of whose tests are slow: they start many processes, convert models or train."""
 
 # `python -m pytest` puts the working directory first; its folders launch/ and test/ would pass for packages. What
 # PYTHONPATH names is another ROS or another copy of this package.
@@ -76,8 +58,6 @@ def pytest_collection_modifyitems(items):
         tier = Path(item.path).relative_to(ROOT / "test").parts[0]
         if tier in TIERS:
             item.add_marker(tier)
-        if Path(item.path).name in SLOW:
-            item.add_marker("slow")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,15 +4,15 @@
 #   OUT=DIR        what comes back: at most 7 files of at most 16 MiB: robust.tar, plain.tar, logs
 #   WORK=DIR       demonstrations and states; a second run continues there
 #   SCALE=tiny     the same path on a CPU in a minute or two: a rehearsal, what it learns is nothing
-#   PYTHON=python3 a Python with torch, mujoco, numpy, pillow, tokenizers and safetensors
+#   PYTHON=python3 a Python with torch, mujoco, numpy, opencv-python-headless, transformers and safetensors
 # Unpack:  mkdir -p policy && cat robust.tar* | tar -x -C policy
 set -uo pipefail
 cd "$(dirname "$0")/.."
 : "${OUT:=report/device_train}" "${WORK:=train}" "${SCALE:=full}" "${BUDGET_S:=540}" "${PYTHON:=python3}"
 : "${SUITES:=all}" "${WORKERS:=$(nproc)}"
 mkdir -p "$OUT" "$WORK"
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MUJOCO_GL="${MUJOCO_GL:-egl}"
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+export MUJOCO_GL="${MUJOCO_GL:-egl}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
 recipe=gpu
 [ "$SCALE" = tiny ] && recipe=tiny
 
@@ -24,7 +24,8 @@ part() { # part NAME PERCENT ARGUMENT...: never stops the rest; twice its time, 
     shift 2
     echo "== $name, $seconds s"
     timeout -s INT -k 20 $((2 * seconds + 60)) "$PYTHON" -m specprune_ros.cli.main train --recipe "$recipe" \
-        --suites "$SUITES" --work "$WORK" --workers "$WORKERS" --limit "$seconds" "$@" 2>&1 | tee -a "$OUT/log.txt" | tail -n 15
+        --suites "$SUITES" --work "$WORK" --workers "$WORKERS" --limit "$seconds" "$@" 2>&1 |
+        tee -a "$OUT/log.txt" | tail -n 15
     echo "== $name: status ${PIPESTATUS[0]}, ${SECONDS} s" | tee -a "$OUT/log.txt"
 }
 

@@ -20,7 +20,8 @@ step() {
     local job=$!
     if [ -t 1 ]; then
         while kill -0 "$job" 2>/dev/null; do
-            printf '\r\033[K  %s  %ss  \033[2m%.60s\033[0m' "$text" $((SECONDS - began)) "$(tail -n 1 "$log" | tr -d '\r')"
+            printf '\r\033[K  %s  %ss  \033[2m%.60s\033[0m' "$text" $((SECONDS - began)) \
+                "$(tail -n 1 "$log" | tr -d '\r')"
             sleep 0.5
         done
         printf '\r\033[K'
@@ -38,11 +39,13 @@ find_python() {
     [ -z "${PYTHON:-}" ] || names=("$PYTHON")
     for name in "${names[@]}"; do
         if "$name" -I -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
-            "$name" -I -c 'import sys; print(sys._base_executable)' # not a virtual environment, which may be the one to make
+            # not a virtual environment, which may be the one to make
+            "$name" -I -c 'import sys; print(sys._base_executable)'
             return
         fi
     done
-    die "setup: no Python 3.10 to 3.13 found (the ROS 2 wheels exist for these); looked for: ${PYTHON:-python3, python3.10 .. python3.13}.
+    local looked=${PYTHON:-python3, python3.10 .. python3.13}
+    die "setup: no Python 3.10 to 3.13 found (the ROS 2 wheels exist for these); looked for: $looked.
 Name one:      make PYTHON=/path/to/python3.12 ...
 Or install it: sudo apt-get install python3 python3-venv python3-dev   (or pyenv, uv, conda)"
 }
@@ -53,7 +56,8 @@ missing_packages() { # prints the Debian packages this machine lacks
     local python=$1 version
     version=$(version_of "$python")
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo "python$version-venv"
-    "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || echo "python$version-dev"
+    "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
+        echo "python$version-dev"
     command -v c++ >/dev/null || echo g++
     "$python" tools/check_gl.py >>"$log" 2>&1 || echo libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0
 }

@@ -1,8 +1,8 @@
 """The two big parts of the stock baseline: transformers' Llama and timm's ViTs on given weights, or the same
 operations here.
 
-Neither library is a dependency of the package. Where one is missing, a plain torch version with the same operations
-runs instead, and the result says so.
+transformers is a dependency of the package, timm comes with its extra `stock`. Where one cannot be imported, a plain
+torch version with the same operations runs instead, and the result says so.
 """
 
 from __future__ import annotations

@@ -105,7 +105,8 @@ class ChunkExecutor:
         return _Plan(chunk, actions, start_ns, self._end(chunk, first, control))
 
     def _blended(self, actions: np.ndarray, first: int, now_ns: int, control: Control) -> np.ndarray:
-        """The new actions, led over from what is left of the old plan; the gripper's decision is not averaged."""
+        """The new actions, whose first steps are blended with the remaining steps of the old chunk. Only the arm's
+        motion is blended: the gripper's values are those of the new chunk."""
         old = self._plan
         if old is None or (now_ns - old.chunk.stamp_ns) / NANOSECONDS > control.chunk_timeout:
             return actions

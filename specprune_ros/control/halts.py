@@ -24,13 +24,13 @@ HALTED = {
 """moveit_msgs/msg/ServoStatus codes at which nothing may be sent, and what helps; others slow the arm down."""
 
 JUDGED_AFTER_S = 0.3
-"""What Servo says about our first twist is known after so long: a few of its periods."""
+"""Time [s] after our first twist until Servo's verdict on it has arrived: a few of Servo's periods."""
 SILENT_S = 1.0
 """Servo has something to say in each of its periods (0.034 s by default), unless it is paused or hangs."""
 SETTLED_S = 1.0
-"""An arm that was halted brakes: where it stands is known after so long."""
+"""Time [s] in which a halted arm comes to rest. The place where it was halted is its position after that."""
 AWAY_M, AWAY_RAD = 0.01, 0.05
-"""An arm that has moved from there by one of these is somewhere else."""
+"""A halted arm that has moved or turned by more than this has left the place where Servo halted it."""
 
 
 class Halts:
@@ -61,7 +61,7 @@ class Halts:
         self._sent_s = None
 
     def forget(self) -> None:
-        """Servo is gone, and its verdicts with it."""
+        """Servo has ended, so its earlier verdicts no longer count."""
         self._heard_s = self._halt = None
 
     def obstacle(self, measured: EndEffector | None, now_s: float) -> str | None:

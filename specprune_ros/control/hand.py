@@ -49,7 +49,7 @@ class HandSettings:
     open_m: float
     """Where the fingers are when the hand is open."""
     tolerance_m: float
-    """How much less than that is as good: the same model of hand opens to 0.0797 m here and to 0.0803 m there."""
+    """How much less still counts as open: two hands of the same model opened to 0.0797 m and to 0.0803 m."""
     homing: bool = False
     """Whether the hand is homed before the arm is armed for the first time."""
     answer_s: float = 2.0
@@ -251,7 +251,8 @@ class Hand:
         return self.settings.homing_s if attempt.goal.task is Task.HOME else self.settings.result_s
 
     def _unwanted(self, task: Task) -> bool:
-        """Whether something else is wanted by now. Nothing at all is no reason to let go of what is held."""
+        """Whether the policy now wants something else than this task. Without any wish the task goes on, so that a held
+        object is not dropped."""
         return task is not Task.HOME and self._wish is not None and self._wish is not task
 
     def _succeeded(self, goal: Goal) -> None:

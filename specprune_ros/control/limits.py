@@ -65,7 +65,8 @@ def finite(action: np.ndarray) -> np.ndarray:
 
 
 def in_range(action: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """Translation and rotation within -1..1 action units, gripper within 0..1."""
+    """The action (7,) with translation and rotation within -1..1 action units and gripper within 0..1, and which values
+    were clipped, in words; None when none was."""
     outside = (action < ACTION_LOW) | (action > ACTION_HIGH)
     if not outside.any():
         return action, None

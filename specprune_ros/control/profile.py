@@ -34,7 +34,7 @@ SLACK = 1e-9
 LONGEST_BRAKE = 1000
 """Periods after which a brake is given up as endless: limits that small cannot be meant."""
 HALVINGS = 12
-"""How finely the largest allowed part of a wanted change is found: 1 / 4096."""
+"""The search for the largest allowed part of a change stops at steps of 1/4096."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Moving:
 
     @property
     def at_rest(self) -> bool:
+        """Whether velocity and acceleration are zero but for rounding errors (SLACK)."""
         return length(self.velocity) < SLACK and length(self.acceleration) < SLACK
 
 
@@ -142,6 +143,7 @@ def brake(now: Moving, bounds: Bounds) -> Iterator[Moving]:
 
 
 def length(vector: Vector) -> float:
+    """Length of a vector, in the vector's unit."""
     return math.sqrt(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2])
 
 

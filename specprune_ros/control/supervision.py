@@ -32,7 +32,7 @@ INSTANTS, INSTANTS_LONG = 13, 25
 """Number of points at which the commanded path is sampled within a window."""
 
 MOST_TIMES = 20
-"""Of all the times since when the arm could have followed, about so many are looked at."""
+"""At most about this many start times are tested when checking whether the arm follows."""
 
 CHECK = "check that the robot is not stopped (reflex, user stop, guiding mode) and that its controller runs"
 PUSHED = f"{CHECK}, that nothing pushes it and nobody else commands it"
@@ -216,4 +216,5 @@ def distance_to_segments(point: np.ndarray, ends: np.ndarray) -> float:
 
 
 def size(vector: np.ndarray) -> float:
+    """Length of a vector (3,), in the vector's unit."""
     return float(np.sqrt(vector @ vector))

@@ -18,6 +18,7 @@ from specprune_ros.demo.trace import EpisodeTrace, Inference, packed
 from specprune_ros.demo.video import DEBUG
 from specprune_ros.msg import Action, NodeStatus, PruningStatus
 from specprune_ros.ros import convert, qos
+from specprune_ros.sim import verdict
 from specprune_ros.sim.env import TabletopEnv
 from specprune_ros.srv import ResetSim
 from specprune_ros.types import STAGES
@@ -89,7 +90,7 @@ class DemoClient:
         if not response.success:
             raise RuntimeError(f"the simulator refused seed {seed}: {response.message}")
         self._frames = 0  # cameras pause after a reset: what comes now shows the new episode
-        wait(lambda: self._frames >= 2 and self.task == "running", "the cameras to show the new episode")
+        wait(lambda: self._frames >= 2 and self.task == verdict.RUNNING, "the cameras to show the new episode")
         self.trace = EpisodeTrace(seed, response.instruction)
         self._started_s = time.monotonic()
         self.instruct(response.instruction)

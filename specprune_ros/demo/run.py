@@ -26,6 +26,7 @@ from specprune_ros.demo.trace import EpisodeTrace
 from specprune_ros.eval import stats
 from specprune_ros.eval.machine import machine
 from specprune_ros.eval.results import write_json
+from specprune_ros.sim import verdict
 
 START_TIMEOUT_S = 120.0
 FAST_TIMEOUT_S = 300.0
@@ -98,8 +99,8 @@ class Stage:
         """One episode: reset, instruct, watch until the simulator's verdict."""
         client = self._client
         trace = client.begin(seed, lambda condition, what: self.wait(condition, RESET_TIMEOUT_S, what))
-        self._spin_until(lambda: client.task != "running", EPISODE_TIMEOUT_S, "the verdict")
-        if client.task == "success":
+        self._spin_until(lambda: client.task != verdict.RUNNING, EPISODE_TIMEOUT_S, "the verdict")
+        if client.task == verdict.SUCCESS:
             trace.picked_s = client.elapsed_s()
             self._spin_until(lambda: False, AFTERMATH_S, "the cube to rise")
         client.end()

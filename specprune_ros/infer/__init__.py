@@ -1,1 +1,1 @@
-"""From observation to action chunk: the policy step, its engines and the inference thread."""
+"""From observation to action chunk: the policy step, its engines and the inference process."""

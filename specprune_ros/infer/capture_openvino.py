@@ -170,7 +170,7 @@ def subject_digest(model: nn.Module) -> str:
 
 @cache
 def _code_digest() -> str:
-    """Of the modules whose operations are converted: an edit must not be answered by a model of before."""
+    """Digest of the modules that are converted, so that a code edit invalidates cached models."""
     digest, root = hashlib.blake2b(digest_size=16), Path(__file__).resolve().parent.parent
     for folder in ("infer", "model", "prune"):
         for path in sorted((root / folder).glob("*.py")):

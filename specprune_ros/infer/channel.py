@@ -7,7 +7,7 @@ import pickle
 import socket
 
 MOST_BYTES = 1 << 17
-"""Of one message. Images go through shared memory; the rest is some kilobytes."""
+"""Largest size of one message. Images go through shared memory; everything else takes some kilobytes."""
 
 
 class Closed(ConnectionError):
@@ -35,6 +35,7 @@ class Channel:
         return ends
 
     def fileno(self) -> int:
+        """The socket's descriptor, for select and poll."""
         return self._socket.fileno()
 
     def send(self, message: object) -> None:
@@ -66,4 +67,5 @@ class Channel:
             return pickle.loads(memoryview(self._buffer)[:count])
 
     def close(self) -> None:
+        """Close this end; the other end gets Closed."""
         self._socket.close()

@@ -28,6 +28,7 @@ class Stopwatch:
         self.clear()
 
     def clear(self) -> None:
+        """Start again from zero."""
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.inner = 0.0
 
@@ -53,6 +54,7 @@ class EventClock:
         self.clear()
 
     def clear(self) -> None:
+        """Start again from nothing measured."""
         self.spans: list[tuple[str, str | None, torch.cuda.Event, torch.cuda.Event]] = []
         self.outer: list[str] = []
 
@@ -92,4 +94,5 @@ class Together:
 
 
 def clock_for(device: torch.device) -> Stopwatch | EventClock:
+    """A clock for what runs on this device: CUDA events on a GPU, wall time elsewhere."""
     return EventClock() if device.type == "cuda" else Stopwatch()

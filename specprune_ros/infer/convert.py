@@ -52,18 +52,22 @@ class Order(NamedTuple):
 
 
 def order_of(half: Half, given: PrefixInputs | SuffixInputs) -> Order:
+    """The order for one half, whose input buffers are `given`."""
     if isinstance(half, PrefixHalf):
         return Order(half.layout, None, half.scored, half.similarity, given)
     return Order(half.layout, half.plan, half.plan.scored, half.plan.static.similarity, given)
 
 
 def main() -> int:
+    """Answer orders from standard input until it ends; see the module's description. Returns the exit status 0."""
     os.nice(NICENESS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the node; this process ends with it
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
+    # Redirect library output to stderr, so that it does not mix with the answers on stdout.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # the tracer's, about values that are fixed: they are meant to be
+    # The tracer warns that some values become constants. That is intended here.
+    warnings.simplefilter("ignore")
     orders = sys.stdin.buffer
     passes = Passes(_received(orders).model.float().eval())
     while (order := _received(orders)) is not None:

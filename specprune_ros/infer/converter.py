@@ -19,7 +19,8 @@ from specprune_ros.infer.convert import Order, Subject
 from specprune_ros.infer.model_cache import ConvertedModel
 
 LONGEST_S = 600.0
-"""For one half, the start of the process included: far more than a slow, busy machine needs."""
+"""Time limit [s] for converting one half, including the start of the process. Even a slow, busy machine needs far
+less."""
 
 LOOK_EVERY_S = 0.2
 END_S = 5.0

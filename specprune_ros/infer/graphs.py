@@ -24,7 +24,7 @@ MOST_WANTED = 24
 """Inferences that wait for their graphs. What is asked for beyond that is forgotten, until such an inference comes."""
 
 MOST_FAILURES = 3
-"""After so many no further capture is tried."""
+"""After this many failed captures no further one is tried."""
 
 
 class Captured(Protocol):
@@ -32,7 +32,9 @@ class Captured(Protocol):
 
     outputs: Middle | Outputs
 
-    def replay(self) -> None: ...
+    def replay(self) -> None:
+        """Run the half on what its input buffers hold now."""
+        ...
 
     def spent(self) -> Spent:
         """Where the time of the last replay went; to be read after its outputs were."""
@@ -50,6 +52,7 @@ class Key(NamedTuple):
 
     @property
     def prefix(self) -> tuple:
+        """What the first half alone depends on: everything but the plan."""
         return self[:-1]
 
 
@@ -70,7 +73,7 @@ class Prefix:
 
 
 class Wanted(NamedTuple):
-    """An inference whose graphs are to be made; of `inputs` only the forms count."""
+    """An inference whose graphs are to be made. Of `inputs` only the shapes and types matter, not the values."""
 
     inputs: PassInputs
     layout: Layout
@@ -101,11 +104,13 @@ class Shelf:
             return prefix, suffix
 
     def prefix(self, key: Key) -> Prefix | None:
+        """The captured first half for a key, without counting as a use; None when there is none."""
         with self._changed:
             return self._prefixes.get(key.prefix)
 
     def want(self, key: Key, wanted: Wanted, urgent: bool = False) -> bool:
-        """Note that a pair is missing; False when it is there, was tried in vain, or nothing more is tried."""
+        """Ask for a pair of graphs; False when it need not be made: it is there or being made, it failed before, or too
+        many captures have failed. urgent: before all others. Of more than MOST_WANTED wishes the last are forgotten."""
         with self._changed:
             known = key in self._failed or key == self._working or len(self._failed) >= MOST_FAILURES
             prefix = self._prefixes.get(key.prefix)
@@ -119,7 +124,8 @@ class Shelf:
             return True
 
     def take(self) -> tuple[Key, Wanted] | None:
-        """The next pair to make; None when nothing is wanted. To be answered by `done`."""
+        """The next pair to make, with the inference that it is made for; None when nothing is wanted. Call `done` with
+        the same key afterwards."""
         with self._changed:
             if not self._wanted:
                 return None
@@ -128,19 +134,22 @@ class Shelf:
             return key, wanted
 
     def put_prefix(self, key: Key, prefix: Prefix) -> None:
+        """Keep a captured first half; the least recently used one beyond MOST_PREFIXES goes, with its second halves."""
         with self._changed:
             self._prefixes[key.prefix] = prefix
             if len(self._prefixes) > MOST_PREFIXES:
                 self._prefixes.popitem(last=False)
 
     def put_suffix(self, key: Key, prefix: Prefix, suffix: Captured) -> None:
+        """Keep a captured second half of `prefix`; the least recently used one beyond `most_suffixes` goes."""
         with self._changed:
             prefix.suffixes[key.plan] = suffix
             if len(prefix.suffixes) > self.most_suffixes:
                 prefix.suffixes.popitem(last=False)
 
     def done(self, key: Key, why_not: str = "") -> None:
-        """The pair taken last is on the shelf, or failed for a reason."""
+        """The pair that `take` gave is on the shelf, or cannot be had. why_not: the reason, empty when it is on the
+        shelf."""
         with self._changed:
             self._working = None
             if why_not:
@@ -162,6 +171,7 @@ class Shelf:
 
     @property
     def ready(self) -> int:
+        """Pairs that are on the shelf."""
         with self._changed:
             return sum(len(prefix.suffixes) for prefix in self._prefixes.values())
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".openvino"
 MOST_BYTES = 2 << 30
-"""All entries together; those unused for longest go first."""
+"""Largest total size of all entries. The least recently used ones are deleted first."""
 
 
 class ConvertedModel(NamedTuple):
@@ -101,7 +101,7 @@ class ModelCache:
                 surplus -= stat.st_size
 
     def _complain(self, what: str) -> None:
-        """Once: the next model meets the same folder."""
+        """Warns only once, because every later model would fail in the same folder."""
         if not self._complained:
             self._complained = True
             log.warning("policy.cache_dir: %s; inference works without", what)

@@ -118,7 +118,12 @@ class Passes:
         similarity: str,
         clock: StageClock,
     ) -> Middle:
-        """Vision, assembly and the decoder layers before the static selection."""
+        """Vision, assembly and the decoder layers before the static selection.
+
+        seen: (V, S, S, 3) uint8 pictures; prompt: (1, 1 + n_prompt) int64; proprio: (1, P) normalised, or None; rope:
+        for the layout's length; scored: whether the layers give scores; similarity: one of the names that
+        `prune.frames.patch_similarity` takes. The shapes of the result are those of `Middle`, in the model's dtype.
+        """
         model = self.model
         with clock("vision"):
             visual = model.encode(seen.pixels)
@@ -133,7 +138,11 @@ class Passes:
     def suffix(
         self, middle: Middle, last_attention: Tensor | None, layout: Layout, rope: Rope, plan: Plan, clock: StageClock
     ) -> Outputs:
-        """Static selection, the other layers with dynamic pruning, and the action head."""
+        """Static selection, the other layers with dynamic pruning, and the action head.
+
+        middle: from `prefix` with the same layout and rope; last_attention: (layers, V, N) scores of the last pass, or
+        None. The actions of the result are (1, T, dims) float32, normalised.
+        """
         history = History(last_attention, middle.similarity)
         with clock("decoder"):
             states, trace = self.model.suffix(middle.x, rope, layout, plan, history, middle.scores, clock)

@@ -47,7 +47,7 @@ class Policy:
     def __init__(
         self, checkpoint: Checkpoint, engine: str = "auto", cache_dir: str = "", scale: ActionScale | None = None
     ):
-        """scale: of the robot, which actions in metres are brought to; see `model.units`."""
+        """scale: the robot's action units, into which actions in metres are converted (`model.units`)."""
         self.checkpoint, self.model, self.config = checkpoint, checkpoint.model, checkpoint.config
         check_dimensions(self.config, checkpoint.folder)
         parameter = next(self.model.parameters())
@@ -177,7 +177,7 @@ class Policy:
         return Plan(static, dynamic, counts, remember=True)
 
     def _prompt(self, instruction: str) -> tuple[Layout, Tensor]:
-        """Layout and token ids, kept for the instructions of late."""
+        """Layout and token ids of an instruction. Those of the latest instructions are cached."""
         if instruction not in self._prompts:
             if len(self._prompts) >= MOST_PROMPTS:
                 self._prompts.clear()

@@ -37,7 +37,8 @@ def upload(images: tuple[np.ndarray, ...], views: int, device: torch.device | st
 
 
 def to_model(frames: Frames, config: ModelConfig) -> Tensor:
-    """(V, S, S, 3) uint8, S = `config.image_size`, from frames of any size: what the towers see. They normalise.
+    """(V, S, S, 3) uint8, S = `config.image_size`, from frames of any size: what the towers see. The towers
+    normalise it.
 
     As in upstream's evaluation: JPEG round trip at the camera's size, Lanczos-3 to S x S, crop to the middle 90 % of
     the area; without the first or the last where the checkpoint was trained without.

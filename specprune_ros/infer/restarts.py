@@ -6,11 +6,12 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 10.0
 """Before the first new start; doubled for each further one in a row, up to the longest."""
 
 HEALTHY_S = 60.0
-"""A process that answered for so long has nothing in common with the deaths before."""
+"""A process that has been ready for this long [s] is healthy: earlier deaths no longer count as being in a row with its
+own."""
 
 MOST_FAILURES = 10
-"""Inferences that fail one after the other, until the process counts as broken (a GPU that was lost stays lost in
-it)."""
+"""Number of failed inferences in a row after which the process counts as broken. A lost GPU, for example, stays lost
+until the process is replaced."""
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 1.0
 """Pause after a failed inference: doubled for each further one in a row, up to the longest."""
@@ -50,6 +51,7 @@ class Failures:
         self._next_s = -float("inf")
 
     def good(self) -> None:
+        """An inference succeeded: the row of failures is over."""
         self.count = 0
 
     def bad(self, now_s: float) -> bool:

@@ -51,6 +51,7 @@ class FrameWriter:
         return tuple(places)
 
     def close(self) -> None:
+        """Give the memory back; may be called more than once."""
         self._memory = None  # unmapped when the last view of it is gone
         if self.descriptor >= 0:
             os.close(self.descriptor)

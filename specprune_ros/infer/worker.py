@@ -53,7 +53,7 @@ class WorkerLost(RuntimeError):
         self.why = why
 
 
-class State(str, Enum):
+class WorkerState(str, Enum):
     """Of the model's process."""
 
     LOADING = "loading"
@@ -107,7 +107,8 @@ class InferenceWorker:
     @property
     def pid(self) -> int:
         """Of the model's process; 0 while there is none."""
-        return 0 if self._process is None or self.state in (State.WAITING, State.FAILED) else self._process.pid
+        gone = self._process is None or self.state in (WorkerState.WAITING, WorkerState.FAILED)
+        return 0 if gone else self._process.pid
 
     @property
     def restarts(self) -> int:
@@ -121,17 +122,19 @@ class InferenceWorker:
     def policy(self) -> PolicyFacts | None:
         """What there is to know of the policy, None while it loads for the first time; PolicyUnavailable when it
         failed."""
-        if self.state is State.FAILED:
+        if self.state is WorkerState.FAILED:
             raise PolicyUnavailable(self.trouble)
         return self._facts
 
     def accepts(self, now_s: float) -> bool:
         """A request may be submitted now."""
-        return self.state is State.READY and self._asked is None and self._failures.over(now_s)
+        return self.state is WorkerState.READY and self._asked is None and self._failures.over(now_s)
 
     def submit(self, request: InferenceRequest, patience_s: float, now_s: float) -> None:
-        """Hands over one request."""
-        if self.state is not State.READY:
+        """Hands over one request. patience_s: how long its answer may take [s]; now_s: the present time [s].
+        RuntimeError unless the process is ready and no request is under way (see `accepts`). For a request that cannot
+        be sent, `poll` returns a BadInput."""
+        if self.state is not WorkerState.READY:
             raise RuntimeError(f"submit while the policy is {self.state.value}; ask accepts() first")
         if self._asked:
             raise RuntimeError("submit while a request is under way; poll() its outcome first")
@@ -145,9 +148,9 @@ class InferenceWorker:
 
     def poll(self, now_s: float) -> InferenceResult | Exception | None:
         """The next thing that happened, once: an outcome, or WorkerLost; None when nothing did."""
-        if self.state in (State.LOADING, State.READY, State.ENDING):
+        if self.state in (WorkerState.LOADING, WorkerState.READY, WorkerState.ENDING):
             self._watch(now_s)
-        elif self.state is State.WAITING and now_s >= self._due_s:
+        elif self.state is WorkerState.WAITING and now_s >= self._due_s:
             self._start(now_s)
         return self._outcomes.popleft() if self._outcomes else None
 
@@ -162,8 +165,8 @@ class InferenceWorker:
     def close(self, timeout_s: float) -> bool:
         """Ends the process: it gets `timeout_s` to end by itself, unless it is busy; False when not even the kernel can
         end it, because a driver holds it."""
-        listens = self.state is State.READY and not self._asked
-        self.state, self.trouble = State.FAILED, "the policy was unloaded"
+        listens = self.state is WorkerState.READY and not self._asked
+        self.state, self.trouble = WorkerState.FAILED, "the policy was unloaded"
         self._asked = None
         self._outcomes.clear()
         self._frames.close()
@@ -180,10 +183,10 @@ class InferenceWorker:
         for message in process.received(LAST_WORDS) if ended else process.received():
             self._hear(message, now_s)
         if ended:
-            if self.state is not State.ENDING:
+            if self.state is not WorkerState.ENDING:
                 self._give_up(f"the process of the policy (pid {process.pid}) {ended}{self._meanwhile()}", now_s)
             self._follow()
-        elif self.state is State.ENDING:
+        elif self.state is WorkerState.ENDING:
             if now_s >= self._kill_s:
                 process.kill()
         elif self._asked and now_s - self._asked.since_s > self._asked.patience_s:
@@ -194,7 +197,7 @@ class InferenceWorker:
     def _hear(self, message: object, now_s: float) -> None:
         if isinstance(message, Log):
             logging.getLogger(message.logger).log(message.level, "%s", message.text)
-        elif self.state not in (State.LOADING, State.READY):
+        elif self.state not in (WorkerState.LOADING, WorkerState.READY):
             return  # the last words of a process that was given up
         elif isinstance(message, Ready):
             self._ready(message, now_s)
@@ -215,7 +218,7 @@ class InferenceWorker:
             self._end(f"the checkpoint is another one now ({message.facts}, was {self._facts})", now_s, again=False)
             return
         self._facts, self.engine, self.trouble = message.facts, message.engine, ""
-        self.state = State.READY
+        self.state = WorkerState.READY
         self._restarts.ready(now_s)
 
     def _raised(self, message: Raised, now_s: float) -> None:
@@ -231,7 +234,7 @@ class InferenceWorker:
         self._outcomes.append(outcome)
 
     def _count_failure(self, why: str, now_s: float) -> None:
-        if self._failures.bad(now_s) and self.state is State.READY:
+        if self._failures.bad(now_s) and self.state is WorkerState.READY:
             self._end(f"{MOST_FAILURES} inferences in a row failed, the last one with: {why}", now_s)
 
     def _log_once(self, text: str, traceback: str) -> None:
@@ -242,7 +245,7 @@ class InferenceWorker:
     # Life and death.
 
     def _start(self, now_s: float) -> None:
-        self.state, self._failures = State.LOADING, Failures()
+        self.state, self._failures = WorkerState.LOADING, Failures()
         if self._facts:
             self.trouble = f"{self._why}; it is loading again ({self._restarts.count} of {self._restarts.most})"
         first_memory = self._restarts.total * MEMORIES_EACH
@@ -266,7 +269,7 @@ class InferenceWorker:
         """The process is of no use any more: it is killed when the grace is over."""
         self._kill_s = now_s + grace_s
         self._give_up(why, now_s, again)
-        self.state = State.ENDING
+        self.state = WorkerState.ENDING
 
     def _give_up(self, why: str, now_s: float, again: bool = True) -> None:
         """Settles what comes next. A policy that was never ready is not tried again: what is wrong with it stays
@@ -291,10 +294,10 @@ class InferenceWorker:
         """The process is gone."""
         if self._process:
             self._process.close(0.0)
-        self.state = State.FAILED if self._due_s is None else State.WAITING
+        self.state = WorkerState.FAILED if self._due_s is None else WorkerState.WAITING
 
     def _meanwhile(self) -> str:
-        if self.state is State.LOADING:
+        if self.state is WorkerState.LOADING:
             return " while it was loading"
         return f" during inference {self._asked.request.chunk_id}" if self._asked else ""
 

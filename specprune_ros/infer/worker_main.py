@@ -34,7 +34,8 @@ PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 """<sys/prctl.h>"""
 
 MOST_MEMORIES = 8
-"""Of the last passes. The control loop holds one; more are only kept while it refuses what the policy answers."""
+"""Number of passes whose memories are kept. The control loop uses one of them; older ones are needed only while it
+refuses the policy's answers."""
 
 MOST_TEXT = 1 << 15
 """Characters of a traceback or a log record that are passed on: the end says what went wrong."""
@@ -43,13 +44,14 @@ RECORDS_PER_S = 50
 """Log records that are passed on."""
 
 LOOK_EVERY_S = 0.5
-"""So often it is asked what is still being made beside the inferences."""
+"""Interval [s] at which the progress of what is made beside the inferences is checked."""
 
 OOM_SCORE = 500
-"""Of 1000. When the machine runs out of memory, the kernel ends the model and not the node."""
+"""oom_score_adj, at most 1000. When the machine runs out of memory, the kernel ends the model's process before the
+node's."""
 
 PLAIN_ERRORS = (BadInput, ConfigError, ImportError, OSError)
-"""Of loading: their text says all; where in the code they came up helps nobody."""
+"""Loading errors whose text is enough for the user; they are reported without a traceback."""
 
 
 class PolicyLike(Protocol):
@@ -62,7 +64,9 @@ class PolicyLike(Protocol):
     patch_grid: tuple[int, int]
     engine: EngineState
 
-    def infer(self, request: InferenceRequest) -> InferenceResult: ...
+    def infer(self, request: InferenceRequest) -> InferenceResult:
+        """The next actions; any exception is a failed inference, whose text the node reports."""
+        ...
 
     def idle(self) -> bool:
         """Gets a bit of later work ready; False when there is none left."""
@@ -85,6 +89,7 @@ class Memories:
         return replace(memory, last_attention=number)
 
     def find(self, numbered: PolicyMemory | None) -> PolicyMemory | None:
+        """The memory that `keep` gave this number; None for None, and for one that is no longer kept."""
         return self._kept.get(numbered.last_attention) if numbered else None
 
 
@@ -160,6 +165,7 @@ class LogToNode(logging.Handler):
         self._second, self._count, self._dropped = 0, 0, 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Send one record (logging.Handler), unless there were too many in this second."""
         if (second := int(time.monotonic())) != self._second:
             self._second, self._count = second, 0
             if self._dropped:
@@ -213,20 +219,25 @@ def _serve(channel: Channel, frames: FrameReader) -> int:
 
 
 def loaded(start: Start) -> PolicyLike:
+    """The policy that `start.factory` ("module:function") makes of the configuration. Whatever the factory raises is
+    raised here; ImportError or AttributeError when there is no such factory."""
     module, _, function = start.factory.partition(":")
     return getattr(importlib.import_module(module), function)(start.config)
 
 
 def facts(policy: PolicyLike) -> PolicyFacts:
+    """What the node must know of a policy: its name and the sizes of what goes in and comes out."""
     return PolicyFacts(policy.name, policy.view_count, policy.chunk_steps, policy.proprio_dims, policy.patch_grid)
 
 
 def engine_state(policy: PolicyLike) -> EngineState:
+    """How the policy's inferences run now, for the node's status."""
     engine = policy.engine
     return EngineState(engine.name, engine.pending, engine.making, engine.trouble)
 
 
 def one_line(error: BaseException) -> str:
+    """The error's text in one line, at most the last MOST_TEXT characters; its class where it has no text."""
     return " ".join(str(error).split())[-MOST_TEXT:] or type(error).__name__
 
 
@@ -236,6 +247,7 @@ def described(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
+    """The last MOST_TEXT characters of a text, after "..." when something was left out."""
     return text if len(text) <= MOST_TEXT else f"...{text[-MOST_TEXT:]}"
 
 

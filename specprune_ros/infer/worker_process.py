@@ -53,6 +53,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
+        """The process id, also after its end."""
         return self._process.pid
 
     def fileno(self) -> int:

@@ -65,6 +65,8 @@ def from_file(data: bytes, format_name: str = "") -> np.ndarray:
     """RGB of the bytes of a JPEG or PNG file, as cameras and image_transport compress; turned as its EXIF says.
 
     The bytes say what they are; `format_name` (CompressedImage.format) only helps to name what cannot be used.
+    BadInput for any other stream, for a file that is cut off or cannot be decoded, for other than 8 bits per channel,
+    and for more than MAX_PIXELS pixels.
     """
     if data.startswith(JPEG):
         width, height = _jpeg_size(data)

@@ -12,17 +12,19 @@ from typing import NamedTuple
 from specprune_ros.types import NANOSECONDS
 
 WINDOW_S = 2.0
-"""So far back is looked."""
+"""How far back messages are considered [s]."""
 FEWEST, MOST = 4, 256
-"""Fewer intervals say nothing about a rhythm, so of a slow stream more than WINDOW_S is kept; more are not kept."""
+"""Least number of intervals from which a rhythm is derived, and most arrivals that are kept. To have FEWEST, a slow
+stream keeps arrivals that are older than WINDOW_S."""
 MANY_LOST = 0.1
-"""From this share on, losses are worth a word."""
+"""Losses are reported from this share on."""
 FAST_SHARE = 0.2
 """The quantile of the intervals that is taken for the sender's own interval: losses only make intervals longer."""
 SLOW_SHARE = 1.5
-"""A silence of up to so many intervals is the stream's own slowness."""
+"""A silence of up to this many intervals is normal for the stream."""
 OTHER_TIME_S = 1e6
-"""No clock is so far off by accident: the stamps are of another kind of time."""
+"""No clock is wrong by this much [s]. A larger difference means that the stamps are of another kind of time: simulated
+instead of real, or the reverse."""
 LARGE_BYTES = 500_000
 """Fast DDS's default segment of shared memory holds 0.5 MB."""
 
@@ -54,6 +56,7 @@ class Rhythm(NamedTuple):
 
     @property
     def share(self) -> float:
+        """The lost messages as a share of those that were sent, 0..1."""
         return self.lost / self.sent
 
 
@@ -65,7 +68,7 @@ class _Arrival(NamedTuple):
 
 
 class Delivery:
-    """What came of one stream."""
+    """The arrivals of one stream's messages."""
 
     def __init__(self, publisher: str):
         """publisher: what publishes it, for people to read: the camera, the robot driver."""
@@ -75,6 +78,7 @@ class Delivery:
         self.clear()
 
     def clear(self) -> None:
+        """Forget all arrivals."""
         self._arrivals: deque[_Arrival] = deque(maxlen=MOST)
         self._arrived_ns: int | None = None
         self._late_ns = 0

@@ -30,6 +30,7 @@ class FrameHistory:
 
     @property
     def capacity_periods(self) -> int:
+        """How far back the history reaches [control periods]."""
         return self._capacity_periods
 
     def resize(self, capacity_periods: int) -> None:
@@ -71,6 +72,7 @@ class FrameHistory:
         return best[1], (stamp_ns - best[0] + self._period_ns // 2) // self._period_ns
 
     def reset(self) -> None:
+        """Forget all frames."""
         self._frames.clear()
 
     def _forget_old(self) -> None:

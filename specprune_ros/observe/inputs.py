@@ -94,14 +94,16 @@ class Inputs:
         return f"{self._name(source)}: the stamps went back by {(before_ns - stamp_ns) / NANOSECONDS:.2f} s"
 
     def set_image(self, view: int, stamp_ns: int, image: np.ndarray) -> None:
-        """Keep a checked image if it is newer than the one before."""
+        """Keep an image from `checked_image` if it is newer than the one before. view: index; stamp_ns: [ns] on the
+        clock of the camera."""
         self._faults.pop(view, None)
         previous_ns = self._stamps_ns[view]
         if previous_ns is None or stamp_ns > previous_ns:
             self._images[view], self._stamps_ns[view] = image, stamp_ns
 
     def set_state(self, state: EndEffector, proprio: np.ndarray | None) -> None:
-        """Keep a checked state if it is newer than the one before."""
+        """Keep pose and proprio from `checked_state` if they are newer than those before. proprio: (P,) float32, or
+        None."""
         self._faults.pop(STATE, None)
         if self.state is None or state.stamp_ns > self.state.stamp_ns:
             self.state, self.proprio = state, proprio

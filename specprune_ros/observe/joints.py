@@ -14,7 +14,7 @@ from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
 from specprune_ros.types import PROPRIO_DIMS as PROPRIO_DIMS  # what `proprio` fills
 
 CLAIM_S = 2.0
-"""So long a publisher of joints is remembered for what it said."""
+"""How long it is remembered which joints a publisher has named [s]."""
 
 
 class JointBook:
@@ -104,7 +104,7 @@ class _Part:
     sequence: int | None = None
     seen_s: float = 0.0
     went_back_s: list[float] = field(default_factory=list)
-    """When the count of messages did not go up: then two publishers count."""
+    """When the message count did not rise. If that happens again and again, two publishers count their messages."""
 
 
 def proprio(measured: EndEffector, fingers_m: Sequence[float]) -> np.ndarray:

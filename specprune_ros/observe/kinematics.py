@@ -39,7 +39,8 @@ class ForwardKinematics:
         self._columns: list[tuple[int, int]] = []
 
     def pose(self, joint_names: Sequence[str], positions: Sequence[float], stamp_ns: int) -> EndEffector:
-        """Pose for named joint positions [rad, m] in any order; joints off the chain are ignored."""
+        """Pose for named joint positions [rad, m] in any order; joints off the chain are ignored. BadInput when names
+        and positions differ in number, a joint of the chain is missing, or its position is not finite."""
         if len(positions) != len(joint_names):
             raise BadInput(
                 f"joint state has {len(joint_names)} names and {len(positions)} positions; check that the driver "
@@ -81,7 +82,8 @@ class ForwardKinematics:
 
 
 def skeleton(urdf_text: str) -> str:
-    """The URDF with links and joints only: no meshes to find, no inertias or limits to reject."""
+    """The URDF with links and joints only: no meshes to find, no inertias or limits to reject. BadInput when the text
+    is no XML, no URDF, or has a joint of a type that is not in _JOINT_TYPES."""
     try:
         source = ElementTree.fromstring(urdf_text)
     except ElementTree.ParseError as error:

@@ -60,6 +60,7 @@ class MotionEstimator:
         self.reset()
 
     def reset(self) -> None:
+        """Forget all poses: the motion is unknown until enough new ones came."""
         self._samples.clear()
         self._sampled_pose: EndEffector | None = None
         self._now: _Sample | None = None

@@ -16,15 +16,17 @@ from specprune_ros.observe.motion import angle_between
 from specprune_ros.types import NANOSECONDS, BadInput, EndEffector
 
 ROWS = 32
-"""Rows that are looked at."""
+"""Number of rows of a picture that are examined."""
 COMPARED_ROWS, KNOWN = 128, 4
 """At least so many rows are compared with those of so many different pictures before: a stuck driver may show a few of
 them in turn."""
 CELLS = 32
-"""Contrast is that of the means of so many cells along each row, so that the noise of a sensor is no contrast."""
+"""Each row is divided into this many cells. Contrast is measured between the means of the cells, so that sensor noise
+does not count as contrast."""
 LAGS = (4, 5, 7)
-"""Pixels so far apart have something in common in every scene, and nothing in noise, also after debayering, blurring or
-JPEG, which make only nearer pixels alike. Several distances, because a pattern of stripes may hide from one."""
+"""Distances [pixels] at which pixels of a row are correlated in every scene but not in noise. Debayering, blurring and
+JPEG make only nearer pixels of noise alike. There are several distances because a pattern of stripes may have no
+correlation at one of them."""
 
 
 @dataclass

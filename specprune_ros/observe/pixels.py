@@ -110,7 +110,8 @@ def checked_rows(data: bytes, encoding: str, height: int, width: int, step: int)
 
 
 def turned(image: np.ndarray, degrees: int, flip: str) -> np.ndarray:
-    """The image rotated clockwise by 0, 90, 180 or 270 degrees, and then flipped (config.IMAGE_FLIPS)."""
+    """The image (H, W, 3) uint8 rotated clockwise by 0, 90, 180 or 270 degrees, and then flipped. A quarter turn swaps
+    H and W. flip: one of config.IMAGE_FLIPS."""
     if degrees:
         image = cv2.rotate(image, ROTATIONS[degrees])
     if flip != "none":
@@ -119,7 +120,8 @@ def turned(image: np.ndarray, degrees: int, flip: str) -> np.ndarray:
 
 
 def shrunk(image: np.ndarray, longest_side: int) -> np.ndarray:
-    """The image halved, by the mean of 2 x 2 pixels, until neither side is above `longest_side`; 0: as it is."""
+    """The image (H, W, 3) uint8 halved, by the mean of 2 x 2 pixels, until neither side is above `longest_side`
+    [pixels]; 0: as it is. An odd last row or column is dropped by each halving."""
     while longest_side and max(image.shape[:2]) > longest_side and min(image.shape[:2]) > 1:
         height, width = (side // 2 for side in image.shape[:2])
         image = cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)

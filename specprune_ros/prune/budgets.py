@@ -1,6 +1,6 @@
 """How many visual tokens to keep: fixed counts per mode and aggressiveness, so that shapes are static.
 
-Counts are configuration, indices are data: nothing here looks at a tensor.
+Token counts depend only on the configuration. Which tokens are kept depends on the images and is decided elsewhere.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ class Importance:
         self.updates += 1
 
     def select(self, kept: Tensor, count: int) -> Tensor:
-        """Columns (count,) int64, sorted, of the `count` most important of the tokens still there."""
+        """Columns (count,) int64, sorted, of the `count` most important tokens. kept: (n,) int64, the original indices
+        of the tokens that are still there, n >= count. RuntimeError before the first `update`."""
         if not self.updates:
             raise RuntimeError("dynamic pruning before any score update: all scores tie")
         return self.log.index_select(0, kept).topk(count).indices.sort().values

@@ -26,6 +26,7 @@ class Layout:
 
     @property
     def visual(self) -> int:
+        """Visual tokens of all views."""
         return self.views * self.patches
 
     @property
@@ -35,6 +36,7 @@ class Layout:
 
     @property
     def length(self) -> int:
+        """Tokens of the whole sequence, before anything is pruned."""
         return self.FIRST_VISUAL + self.visual + self.tail
 
     def task_rows(self, length: int) -> slice:

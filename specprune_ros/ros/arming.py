@@ -13,14 +13,15 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from specprune_ros.config import Safety
-from specprune_ros.control.safety import SafetyGate, State
+from specprune_ros.control.safety import SafetyGate, SafetyState
 from specprune_ros.ros import qos
 from specprune_ros.types import Command, Hold
 
 WAIT_S = 10.0
-"""So long ~/arm waits for what prepares itself. Whoever gave up waiting is not surprised by a motion much later."""
+"""How long ~/arm waits for obstacles that go away by themselves [s]. With this limit, the arm does not start to move
+long after the caller has given up."""
 LOOK_EVERY_S = 0.02
-"""How often it looks."""
+"""Interval [s] at which ~/arm checks the obstacles while it waits."""
 
 
 class Arming:
@@ -39,7 +40,8 @@ class Arming:
         self.preparing: Callable[[], bool] = lambda: False
         """Whether an obstacle is about to go away by itself: ~/arm waits for that, and its caller with it."""
         self._stops = 0
-        """How often somebody stopped it by hand: who does so while ~/arm waits, means it."""
+        """How many times somebody has disarmed or stopped the arm. When this number rises while ~/arm waits, ~/arm
+        gives up."""
         self._by_itself = True  # until somebody stops it by hand
         self._published: str | None = None
         self._state = node.create_publisher(String, "~/safety", qos.LATCHED)
@@ -51,7 +53,7 @@ class Arming:
             ("reset_estop", self._reset_estop),
         ):
             node.create_service(Trigger, f"~/{name}", self._service(act))
-        self._changed(State.DISARMED)
+        self._changed(SafetyState.DISARMED)
 
     def pass_on(self, outcome: Command | Hold, now_ns: int, safety: Safety) -> Command | Hold:
         """The gate's decision on what the control loop wants."""
@@ -62,12 +64,12 @@ class Arming:
 
     def auto(self, safety: Safety) -> None:
         """Arm without being asked, where that is allowed and possible."""
-        if safety.auto_arm and self._by_itself and self._gate.state is State.DISARMED:
+        if safety.auto_arm and self._by_itself and self._gate.state is SafetyState.DISARMED:
             self._arm_now()
 
     def watch(self, obstacles: Callable[[], list[str]]) -> None:
         """Disarm when something has come in the way that spoke against arming."""
-        if self._gate.state is State.ARMED and (found := obstacles()):
+        if self._gate.state is SafetyState.ARMED and (found := obstacles()):
             self.disarm("; ".join(found))
 
     def disarm(self, reason: str) -> None:
@@ -77,13 +79,13 @@ class Arming:
 
     def _arm(self) -> str | None:
         self._by_itself = True
-        return None if self._gate.state is State.ARMED else self._arm_now()
+        return None if self._gate.state is SafetyState.ARMED else self._arm_now()
 
     def _arm_now(self) -> str | None:
         refusal = self._gate.arm(self._obstacles())
         if refusal is None:
             self._on_arm()
-            self._changed(State.DISARMED)
+            self._changed(SafetyState.DISARMED)
         return refusal
 
     def _disarm(self) -> None:
@@ -101,10 +103,10 @@ class Arming:
         self._changed(self._gate.state)
         return refusal
 
-    def _changed(self, before: State) -> None:
+    def _changed(self, before: SafetyState) -> None:
         """Publish the state and its reason when either is new; rest is said at once when motion was allowed before."""
         gate = self._gate
-        if before is State.ARMED and gate.state is not State.ARMED:
+        if before is SafetyState.ARMED and gate.state is not SafetyState.ARMED:
             self._on_disarm()
         text = f"{gate.state.value}: {gate.reason}"
         if text != self._published:

@@ -83,7 +83,7 @@ class CommandOutput:
             self._rests_left -= 1
 
     def finish(self, now_ns: int) -> None:
-        """There will be no more control periods: what is left to be said of rest is said now."""
+        """Publish the remaining messages of rest at once, because no more control periods will come."""
         while self._rests_left and not self._closed:
             self.hold(now_ns)
 
@@ -94,7 +94,8 @@ class CommandOutput:
                 part.release()
 
     def close(self, now_ns: int) -> None:
-        """The last message is a stop. Who is at rest already says nothing: the arm may be another's by now."""
+        """Publish a stop as the last message. Nothing is published when the arm is already at rest, because somebody
+        else may be moving it."""
         if self._rests_left and not self._closed:
             self.finish(now_ns)
             self._interface.publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))

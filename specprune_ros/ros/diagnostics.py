@@ -14,7 +14,7 @@ from rclpy.node import Node
 from specprune_ros.control.hand import HandState
 from specprune_ros.control.jitter import Steadiness
 from specprune_ros.control.loop import ControlLoop
-from specprune_ros.control.safety import SafetyGate, State
+from specprune_ros.control.safety import SafetyGate, SafetyState
 from specprune_ros.observe.motion import speed
 from specprune_ros.ros import qos
 from specprune_ros.ros.model_host import ModelHost
@@ -91,7 +91,7 @@ class Diagnostics:
             )
             missed = loop.counters.deadline_misses - self._misses_before
             self._misses_before = loop.counters.deadline_misses
-        if self._gate.state is State.ESTOPPED:
+        if self._gate.state is SafetyState.ESTOPPED:
             return self._status("control", DiagnosticStatus.ERROR, f"emergency stop: {self._gate.reason}", values)
         if self.hold_reason:
             return self._status("control", DiagnosticStatus.WARN, f"holding: {self.hold_reason}", values)

@@ -50,7 +50,7 @@ def robot_state_type() -> type | None:
 
 
 def _errors(state: Any) -> list[str]:
-    """Names of what is wrong now; after a motion was aborted, of why."""
+    """Names of the current errors; when there are none, of the errors that aborted the last motion."""
     for errors in (state.current_errors, state.last_motion_errors):
         if found := [name for name in errors.get_fields_and_field_types() if getattr(errors, name)]:
             return found

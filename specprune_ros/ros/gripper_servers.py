@@ -19,8 +19,8 @@ ENDS = {GoalStatus.STATUS_SUCCEEDED: End.SUCCEEDED, GoalStatus.STATUS_CANCELED: 
 """Any other status is an abort."""
 
 ANY_THICKNESS_M = 1.0
-"""Tolerance of a grasp: whatever is between the fingers counts, and nothing as well. The policy looks; the hand need
-not know the object."""
+"""Tolerance of a grasp. A grasp succeeds at any width, even with nothing between the fingers. Whether the object is
+held is left to the policy."""
 
 
 class Server(Protocol):

@@ -24,7 +24,7 @@ class Managed(Protocol):
 
 
 class ManagedNode(LifecycleNode):
-    """Named attributes are few and long: rclpy's own private ones are many and common."""
+    """It has few attributes, and their names are long, so that they do not collide with rclpy's own private ones."""
 
     def __init__(self, name: str, application: Managed, **options):
         self._managed_application = application

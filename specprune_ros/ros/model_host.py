@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from specprune_ros.config import Config
-from specprune_ros.infer.worker import InferenceWorker, PolicyUnavailable, State, patience_s
+from specprune_ros.infer.worker import InferenceWorker, PolicyUnavailable, WorkerState, patience_s
 from specprune_ros.ros.failure import Failure
 from specprune_ros.types import EngineState, InferenceRequest, InferenceResult, PolicyFacts
 
@@ -40,7 +40,7 @@ class ModelHost:
         return self._worker is not None
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> WorkerState | None:
         return self._worker and self._worker.state
 
     @property

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from specprune_ros.control.counters import Counters
 from specprune_ros.control.jitter import Steadiness
 from specprune_ros.control.safety import SafetyGate
-from specprune_ros.infer.worker import State
+from specprune_ros.infer.worker import WorkerState
 from specprune_ros.msg import ControlPeriods, ModelStatus, NodeStatus
 from specprune_ros.ros import qos
 from specprune_ros.ros.instructions import Instructions
@@ -19,11 +19,11 @@ from specprune_ros.ros.model_host import ModelHost
 TOPIC = "~/node_status"
 MODEL_STATES = {
     None: ModelStatus.NONE,
-    State.LOADING: ModelStatus.LOADING,
-    State.READY: ModelStatus.READY,
-    State.ENDING: ModelStatus.ENDING,
-    State.WAITING: ModelStatus.WAITING,
-    State.FAILED: ModelStatus.FAILED,
+    WorkerState.LOADING: ModelStatus.LOADING,
+    WorkerState.READY: ModelStatus.READY,
+    WorkerState.ENDING: ModelStatus.ENDING,
+    WorkerState.WAITING: ModelStatus.WAITING,
+    WorkerState.FAILED: ModelStatus.FAILED,
 }
 COUNTERS = tuple(asdict(Counters()).keys() & NodeStatus.get_fields_and_field_types().keys())
 """Those of the control loop that the message has fields for."""

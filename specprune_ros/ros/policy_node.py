@@ -20,7 +20,7 @@ from specprune_ros.control.jitter import Steadiness
 from specprune_ros.control.limits import displacement
 from specprune_ros.control.loop import ControlLoop
 from specprune_ros.control.safety import SafetyGate
-from specprune_ros.infer.worker import State, WorkerLost
+from specprune_ros.infer.worker import WorkerLost, WorkerState
 from specprune_ros.msg import ActionChunk, NodeStatus, PruningStatus
 from specprune_ros.observe.joints import PROPRIO_DIMS
 from specprune_ros.ros import convert, model_host, qos, realtime
@@ -48,8 +48,7 @@ LOG_EVERY_S = 5.0
 
 
 class PolicyNode:
-    """One control timer decides; inference runs in the model's process and is never waited for while the node is
-    active."""
+    """The control timer decides. While the node is active it never waits for the model's process."""
 
     POLICY_FACTORY = "specprune_ros.infer.load:warm_policy"
     """Called in the model's process; see `infer.messages.Start`."""
@@ -116,14 +115,14 @@ class PolicyNode:
     def activate(self) -> None:
         """Read the streams and plan; nothing moves before ~/arm."""
         config, policy = self._parameters.config, self._policy
-        if policy is None or self._model.state is State.FAILED:
+        if policy is None or self._model.state is WorkerState.FAILED:
             why = self._model.trouble or "no policy is loaded"
             raise Failure(f"{why}; clean up and configure the node")
         loop = ControlLoop(config, policy.view_count, policy.chunk_steps, policy.proprio_dims, self._counters)
         loop.set_instruction(self._instructions.text)
         self._inputs = InputStreams(self.node, config, with_proprio=policy.proprio_dims > 0)
         self._timer = ControlTimer(self.node, config.control.rate, self._tick)
-        self._loop = loop  # what can fail has not failed
+        self._loop = loop  # Set last, so that a failure above leaves the node inactive.
         realtime.settle()
         self._report()
 
@@ -282,7 +281,7 @@ class PolicyNode:
     def _lose(self, lost: WorkerLost) -> None:
         """Whatever was planned is not followed to its end: nobody watches over it any more."""
         self.node.get_logger().error(str(lost))
-        given_up = self._model.state is State.FAILED
+        given_up = self._model.state is WorkerState.FAILED
         self._arming.disarm(str(lost) if given_up else f"{lost.why}; call ~/arm when the policy answers again")
         if self._loop:
             self._loop.failed(lost)

@@ -56,7 +56,7 @@ def prepare(settings: RealTime) -> dict[str, str]:
 
 
 def settle() -> None:
-    """What is there now is there to stay: the garbage collector need not look at it any more."""
+    """Exempt everything that exists now from garbage collection, because it stays for as long as the policy does."""
     gc.collect()
     gc.freeze()
 

@@ -22,7 +22,7 @@ from specprune_ros.ros import convert, parameters, qos
 from specprune_ros.ros.failure import Failure
 from specprune_ros.ros.run import run
 from specprune_ros.ros.sim_commands import COMMANDS, GripperInput
-from specprune_ros.sim import panda
+from specprune_ros.sim import panda, verdict
 from specprune_ros.sim.env import CONTROL_RATES_HZ, DEFAULT_RATE_HZ, SimState, TabletopEnv
 from specprune_ros.sim.suites import SUITES
 from specprune_ros.srv import ResetSim
@@ -142,7 +142,7 @@ class SimNode:
         self._pause = self._in_periods(RESET_PAUSE_S)
         self._steps = 0
         self._state = self._env.state()
-        self._set_task("running")
+        self._set_task(verdict.RUNNING)
         self.node.get_logger().info(f"suite {suite}, seed {seed}: {self._task_text}")
 
     def _advance(self) -> None:
@@ -165,9 +165,9 @@ class SimNode:
         self._state = moved or self._env.hold()
         self._finger_velocities = (self._state.finger_positions_m - before.finger_positions_m) / self._env.period_s
         if self._env.success():
-            self._set_task("success")
+            self._set_task(verdict.SUCCESS)
         elif self._steps == (self._settings["max_steps"] or self._env.max_steps):
-            self._set_task("timeout")
+            self._set_task(verdict.TIMEOUT)
         self._steps += commanded or self._steps > 0  # the time to act begins with the first action
 
     def _publish(self, now_ns: int) -> None:
@@ -192,14 +192,14 @@ class SimNode:
         return response
 
     def _set_task(self, state: str) -> None:
-        """running, success or timeout; the first verdict on an episode stands."""
-        if state == "running" or self._verdict == "running":
+        """Publish what is known of the episode (`sim.verdict`); its first verdict stands."""
+        if state == verdict.RUNNING or self._verdict == verdict.RUNNING:
             self._verdict = state
             self._task.publish(String(data=state))
 
     def _publish_instruction(self, text: str) -> None:
-        """Latched, and said once: saying it again would be a new word, which overrules what was said since by
-        others."""
+        """Published once, latched. Publishing it again would count as a new instruction and override a later one from
+        somebody else."""
         self._instruction.publish(String(data=text))
 
     def _in_periods(self, seconds: float) -> int:

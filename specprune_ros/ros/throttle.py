@@ -13,7 +13,7 @@ class Throttle:
         self._said_s = -float("inf")
 
     def ready(self) -> bool:
-        """It is time to say it again; it is taken to be said then."""
+        """Whether it is time to say it again. True starts a new waiting time."""
         now_s = time.monotonic()
         if now_s - self._said_s < self._every_s:
             return False

@@ -1,6 +1,7 @@
-"""Requests with smooth pictures, for engines whose results are compared."""
+"""Requests with smooth pictures, for engines whose results are compared, and fixtures for tests of conversion."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -9,6 +10,10 @@ from tiny_checkpoints import tiny_config, write_tiny_checkpoint
 pytest.importorskip("openvino", reason="without OpenVINO a CPU runs op by op")
 
 from specprune_ros.config import Config
+from specprune_ros.infer import converter
+from specprune_ros.infer import policy as policy_module
+from specprune_ros.infer.convert import convert
+from specprune_ros.infer.passes import Passes
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.types import InferenceRequest, Mode, Motion, Observation
 
@@ -36,3 +41,37 @@ def request(policy, seed=0, mode=Mode.COARSE, memory=None, reference=True, size=
     observation = Observation(5, frames(seed, views, size), proprio, RED, Motion(0.1, 0.0, 0.0))
     reference_frames = frames(seed + 9, views, size) if reference else None
     return InferenceRequest(seed, observation, reference_frames, 7, mode, memory, CONFIG.pruning)
+
+
+@pytest.fixture(autouse=True)
+def no_presets(monkeypatch):
+    """Only what a test asks for is converted."""
+    monkeypatch.setattr(policy_module, "PRESET_LEVELS", ())
+
+
+@pytest.fixture(autouse=True)
+def converter_here(request, monkeypatch):
+    """Conversion in this process, which spares a test the start of another one; who asks for `own_process` has that."""
+    if "own_process" in request.fixturenames:
+        return
+
+    def here(self, order):
+        passes = Passes(copy.deepcopy(self._model).float())
+        return convert(passes, pickle.loads(pickle.dumps(order)))
+
+    monkeypatch.setattr(converter.Converter, "convert", here)
+
+
+@pytest.fixture
+def own_process():
+    """The converter as it is: a process of its own."""
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("converted")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return checkpoint_of(tmp_path_factory.mktemp("tiny"))

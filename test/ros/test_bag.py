@@ -19,6 +19,8 @@ from specprune_ros.config import Topics
 from specprune_ros.msg import Action, ActionChunk, PruningStatus
 from specprune_ros.ros import convert, qos
 
+pytestmark = pytest.mark.slow
+
 NODE = "/policy_node"
 TOPICS = Topics()
 INPUTS = {

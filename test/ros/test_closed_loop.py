@@ -17,6 +17,8 @@ from specprune_ros.msg import PruningStatus
 from specprune_ros.ros import qos
 from specprune_ros.srv import ResetSim
 
+pytestmark = pytest.mark.slow
+
 POLICY = ("-m", "specprune_ros.ros.policy_node")
 
 

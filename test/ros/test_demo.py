@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 from tiny_checkpoints import write_tiny_checkpoint
 
 from specprune_ros.cli import main as cli
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_demo_runs_over_ros_with_both_nodes_as_processes(tmp_path, monkeypatch, capsys):

@@ -213,7 +213,8 @@ def test_the_old_task_moves_nothing_after_the_new_one(rig):
     for task, sign in (("back", -1.0), ("move", 1.0)) * 3:
         rig.say(task)
         begin = len(rig.watch.seen)
-        rig.graph.until(lambda: [m for _, m, _ in rig.watch.seen[begin:] if sign * m[0] > 0], what=f"motion of {task}")  # noqa: B023
+        seen = lambda begin=begin, sign=sign: [m for _, m, _ in rig.watch.seen[begin:] if sign * m[0] > 0]  # noqa: E731
+        rig.graph.until(seen, what=f"motion of {task}")
         after = [sign * motion[0] > 0 for _, motion, _ in rig.watch.seen[begin:] if motion.any()]
         assert after == sorted(after), "old, then new, never mixed"
         rig.until_moving()

@@ -19,6 +19,8 @@ from ros_rig import NODE, PERIOD_S, Rig
 from specprune_ros.msg import ModelStatus, NodeStatus
 from specprune_ros.ros import convert, qos
 
+pytestmark = pytest.mark.slow
+
 CHUNK_TIMEOUT_S = 1.0
 
 

@@ -27,7 +27,6 @@ PHYSICAL = {"float32", "float64", "geometry_msgs/Vector3"}
 
 # import name -> what package.xml calls it, where that differs; None: rosdep has no key
 ROSDEP = {
-    "PIL": "python3-pil",
     "av": None,
     "cv2": "python3-opencv",
     "matplotlib": "python3-matplotlib",
@@ -36,7 +35,6 @@ ROSDEP = {
     "openvino": None,
     "rich": "python3-rich",
     "safetensors": None,
-    "tokenizers": None,
     "torch": "python3-pytorch-pip",
     "yaml": "python3-yaml",
     # Optional, imported where they are used, with an error that says how to get them (extras `hub` and `stock`).
@@ -44,7 +42,7 @@ ROSDEP = {
     "timm": None,
     "transformers": None,
 }
-PYPI = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+PYPI = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
 
 def manifest():

@@ -59,7 +59,7 @@ def test_two_simulators_share_a_domain_and_nothing_else(tmp_path):
         left = World(graph, namespace="/left", relative_topics=True, seed=4)
         right = World(graph, namespace="/right", relative_topics=True, seed=5)
         for world in (left, right):
-            graph.until(lambda: world.images[0] and world.images[1] and world.joints and world.description)  # noqa: B023
+            graph.until(lambda: all((*world.images, world.joints, world.description)))  # noqa: B023
         starts = left.position(), right.position()
         assert np.abs(starts[0] - starts[1]).max() > 0.01
         left.act(x=0.5, count=4)

@@ -19,6 +19,8 @@ from ros_helpers import PATIENCE_S
 
 from specprune_ros.infer.load import BUNDLED
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT / "docs/tutorial/first_pick.md"
 LOADING_S = 3 * PATIENCE_S
@@ -78,7 +80,6 @@ def terminals(tmp_path):
 
 
 @needs_nodes
-@pytest.mark.slow
 @pytest.mark.skipif(not (BUNDLED / "config.json").is_file(), reason=f"no bundled weights in {BUNDLED}")
 def test_the_tutorial_runs_as_written(terminals):
     simulator = terminals(command("realtime_factor"))

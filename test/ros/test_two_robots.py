@@ -15,6 +15,8 @@ from specprune_ros.infer.load import BUNDLED
 from specprune_ros.ros import launching, qos
 from specprune_ros.srv import ResetSim
 
+pytestmark = pytest.mark.slow
+
 SEEDS = {"left": (1000, 1002, 1004), "right": (1001, 1003, 1005)}
 """Episodes that are tried until one succeeds."""
 
@@ -32,7 +34,6 @@ def started(graph, side):
     graph.start("-m", "specprune_ros.ros.policy_node", *names(side), use_sim_time=True, **parameters)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not (BUNDLED / "config.json").is_file(), reason=f"no bundled weights in {BUNDLED}")
 def test_each_of_two_robots_lifts_its_own_cube(graph):
     tasks = {side: graph.listen(String, f"/{side}/sim_node/task", qos.LATCHED) for side in SEEDS}

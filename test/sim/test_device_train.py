@@ -11,11 +11,12 @@ import pytest
 from specprune_ros.config import Config
 from specprune_ros.infer.load import load_policy
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "device_train.sh"
 LARGEST_BYTES = 16 * 2**20
 
 
-@pytest.mark.slow
 def test_the_rehearsal_leaves_two_policies_in_files_that_come_back(tmp_path):
     out, work = tmp_path / "out", tmp_path / "work"
     settings = {

@@ -13,7 +13,7 @@ from tiny_checkpoints import upstream_config, write_upstream_checkpoint
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.model.stored import Stored
 
-pytestmark = pytest.mark.usefixtures("tiny_towers")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tiny_towers")]
 
 WIDE = {
     "hidden_size": 512,
@@ -89,7 +89,6 @@ print(weights, max(seen) - start)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads RssAnon of /proc/self/status")
 def test_private_memory_grows_by_the_weights_and_no_more(folder, tmp_path):
     """200 MB of fp32 weights from bf16 files, measured in a process of its own after every tensor. The files' pages are

@@ -255,6 +255,7 @@ def test_graphs_without_cuda_fall_back_with_a_warning(checkpoint, caplog):
     assert "captured graphs need a CUDA device" in engine.state, "the node shows it"
 
 
+@pytest.mark.slow
 def test_what_ran_is_asked_of_the_engine(checkpoint):
     """A row of a benchmark says what really ran, whatever was asked for."""
     graph = graph_policy(checkpoint, Recorder())
@@ -265,6 +266,7 @@ def test_what_ran_is_asked_of_the_engine(checkpoint):
     assert graph.engine.ran == "graph"
 
 
+@pytest.mark.slow
 def test_results_are_not_overwritten_by_the_next_inference(checkpoint):
     graph = graph_policy(checkpoint, Recorder())
     graph.warm_up(CONFIG, passes=1)

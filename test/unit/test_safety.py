@@ -2,7 +2,7 @@
 
 from specprune_ros.config import Safety
 from specprune_ros.control.limits import REST
-from specprune_ros.control.safety import SafetyGate, State
+from specprune_ros.control.safety import SafetyGate, SafetyState
 from specprune_ros.types import Command, Hold
 
 COMMAND = Command(REST, chunk_id=1, step=0, chunk_age=0.1)
@@ -24,7 +24,7 @@ def test_nothing_passes_before_arming():
 def test_arming_is_refused_with_everything_that_is_in_the_way():
     gate = SafetyGate()
     assert gate.arm(["no image", "another publisher"]) == "no image; another publisher"
-    assert gate.state is State.DISARMED and isinstance(passed(gate), Hold)
+    assert gate.state is SafetyState.DISARMED and isinstance(passed(gate), Hold)
 
 
 def test_the_emergency_stop_latches():
@@ -35,8 +35,8 @@ def test_the_emergency_stop_latches():
     assert passed(gate).reason == "estopped: ~/estop was called"
     assert "call ~/reset_estop first" in gate.arm([])
     gate.disarm("somebody else")
-    assert gate.state is State.ESTOPPED, "disarming does not unlatch it"
-    assert gate.reset_estop() is None and gate.state is State.DISARMED
+    assert gate.state is SafetyState.ESTOPPED, "disarming does not unlatch it"
+    assert gate.reset_estop() is None and gate.state is SafetyState.DISARMED
     assert isinstance(passed(gate), Hold), "reset, but not armed"
     assert gate.arm([]) is None and passed(gate) is COMMAND
     assert "not latched" in gate.reset_estop() and gate.trips == 1
@@ -51,7 +51,7 @@ def test_a_long_hold_disarms_and_a_short_one_does_not():
     assert passed(gate, COMMAND, 1.95) is COMMAND
     for now_s in (2.0, 3.0, 4.0, 4.1):
         passed(gate, hold, now_s)
-    assert gate.state is State.DISARMED and gate.reason == "held for 2.1 s (safety.hold_timeout 2 s): no image"
+    assert gate.state is SafetyState.DISARMED and gate.reason == "held for 2.1 s (safety.hold_timeout 2 s): no image"
     assert isinstance(passed(gate, COMMAND, 4.2), Hold), "good input alone does not move the arm again"
 
 
@@ -60,12 +60,12 @@ def test_hold_timeout_zero_never_disarms():
     gate.arm([])
     for now_s in range(100):
         passed(gate, Hold("x"), now_s, Safety(hold_timeout=0.0))
-    assert gate.state is State.ARMED
+    assert gate.state is SafetyState.ARMED
 
 
 def test_the_brake_passes_while_armed_and_not_in_the_period_that_disarms():
     gate, braking = SafetyGate(), Hold("no image", COMMAND)
     gate.arm([])
     assert passed(gate, braking, 0.0) is braking
-    assert passed(gate, braking, 2.5).braking is None and gate.state is State.DISARMED
+    assert passed(gate, braking, 2.5).braking is None and gate.state is SafetyState.DISARMED
     assert passed(gate, braking, 2.6).braking is None

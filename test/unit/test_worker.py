@@ -12,8 +12,8 @@ from specprune_ros.config import Config, Pruning
 from specprune_ros.infer.restarts import FIRST_WAIT_S, MOST_FAILURES
 from specprune_ros.infer.worker import (
     InferenceFailed,
-    State,
     WorkerLost,
+    WorkerState,
 )
 from specprune_ros.infer.worker_main import Memories
 from specprune_ros.infer.worker_process import MOST_AT_ONCE, WorkerProcess
@@ -36,10 +36,10 @@ make, supervised = worker_rig.make, worker_rig.supervised
 def test_it_loads_in_a_process_of_its_own_and_says_what_it_loaded(make):
     supervised = make()
     worker = supervised.worker
-    assert worker.policy() is None and worker.state is State.LOADING and not worker.accepts(0.0)
+    assert worker.policy() is None and worker.state is WorkerState.LOADING and not worker.accepts(0.0)
     facts = supervised.loaded()
     assert facts == PolicyFacts("scripted", view_count=2, chunk_steps=8, proprio_dims=8, patch_grid=(16, 16))
-    assert worker.state is State.READY and worker.engine == EngineState("scripted") and not worker.trouble
+    assert worker.state is WorkerState.READY and worker.engine == EngineState("scripted") and not worker.trouble
     assert worker.pid not in (0, os.getpid()) and os.path.exists(f"/proc/{worker.pid}")
 
 
@@ -121,7 +121,7 @@ def test_a_memory_does_not_outlive_its_process(supervised):
     memory = supervised.answer().memory
     supervised.answer("exit")
     supervised.now_s += FIRST_WAIT_S
-    supervised.until_state(State.READY)
+    supervised.until_state(WorkerState.READY)
     assert not supervised.answer(memory=memory).report.used_last_attention
 
 
@@ -196,10 +196,10 @@ def test_a_model_that_keeps_failing_is_started_again(supervised, task):
         if isinstance(outcome, InferenceResult):
             supervised.worker.judge("it is not finite", supervised.now_s)
         supervised.now_s += 1.0
-    [lost] = supervised.until_state(State.WAITING)
+    [lost] = supervised.until_state(WorkerState.WAITING)
     assert isinstance(lost, WorkerLost) and "10 inferences in a row failed, the last one with: " in str(lost)
     supervised.now_s += FIRST_WAIT_S
-    supervised.until_state(State.READY)
+    supervised.until_state(WorkerState.READY)
     assert supervised.worker.pid != first and not supervised.worker.trouble
     assert isinstance(supervised.answer(), InferenceResult)
 
@@ -210,7 +210,7 @@ def test_a_good_answer_in_between_is_a_new_beginning(supervised):
         supervised.now_s += 1.0
         supervised.answer()
         supervised.worker.judge(None, supervised.now_s)
-    assert supervised.worker.state is State.READY
+    assert supervised.worker.state is WorkerState.READY
 
 
 def test_bad_input_is_not_the_models_fault(make):

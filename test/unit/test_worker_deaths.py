@@ -13,8 +13,8 @@ from specprune_ros.infer import restarts
 from specprune_ros.infer.restarts import FIRST_WAIT_S, HEALTHY_S, LONGEST_WAIT_S, MOST_FAILURES, Failures, Restarts
 from specprune_ros.infer.worker import (
     PolicyUnavailable,
-    State,
     WorkerLost,
+    WorkerState,
 )
 from specprune_ros.types import (
     EngineState,
@@ -39,14 +39,14 @@ def test_a_death_is_named_and_followed_by_a_new_process(supervised, task):
     outcome = supervised.answer(task)
     assert isinstance(outcome, WorkerLost)
     assert f"(pid {first}) {ENDS[task]}; it is started again in 1 s (1 of 3)" in str(outcome) == worker.trouble
-    assert worker.state is State.WAITING and worker.pid == 0 and worker.engine == EngineState()
+    assert worker.state is WorkerState.WAITING and worker.pid == 0 and worker.engine == EngineState()
     assert not os.path.exists(f"/proc/{first}"), "and it is no zombie"
     supervised.now_s += FIRST_WAIT_S - 0.01
-    assert supervised.poll() is None and worker.state is State.WAITING
+    assert supervised.poll() is None and worker.state is WorkerState.WAITING
     supervised.now_s += 0.02
     supervised.poll()
-    assert worker.state is State.LOADING and "it is loading again (1 of 3)" in worker.trouble
-    supervised.until_state(State.READY)
+    assert worker.state is WorkerState.LOADING and "it is loading again (1 of 3)" in worker.trouble
+    supervised.until_state(WorkerState.READY)
     assert worker.restarts == 1 and worker.trouble == "" and worker.pid not in (0, first)
     assert isinstance(supervised.answer(), InferenceResult)
 
@@ -59,7 +59,7 @@ def test_a_model_without_an_answer_is_ended_when_the_patience_is_over(make, capf
     supervised.submit(task, number=12, patience_s=5.0)
     supervised.now_s += 4.9
     time.sleep(0.1)
-    assert supervised.poll() is None and worker.state is State.READY
+    assert supervised.poll() is None and worker.state is WorkerState.READY
     supervised.now_s += 0.2
     lost = supervised.poll()
     assert "inference 12 had no answer for 5.1 s (limit 5 s, policy.inference_timeout): the policy hangs" in str(lost)
@@ -73,10 +73,10 @@ def test_a_model_without_an_answer_is_ended_when_the_patience_is_over(make, capf
 
         supervised.until(whole)
     supervised.now_s += 1.0
-    supervised.until_state(State.WAITING)
+    supervised.until_state(WorkerState.WAITING)
     assert not os.path.exists(f"/proc/{first}"), "the old one is gone before the new one starts"
     supervised.now_s += 1.0
-    supervised.until_state(State.READY)
+    supervised.until_state(WorkerState.READY)
     assert isinstance(supervised.answer(), InferenceResult)
 
 
@@ -105,13 +105,13 @@ def test_a_process_that_keeps_dying_is_given_up(make):
     for wait_s in (1.0, 2.0):
         assert f"again in {wait_s:g} s" in str(supervised.answer("exit"))
         supervised.now_s += wait_s
-        supervised.until_state(State.READY)
+        supervised.until_state(WorkerState.READY)
     assert "given up after 2 new starts in a row (policy.restarts): mend it" in str(supervised.answer("exit"))
-    assert supervised.worker.state is State.FAILED and supervised.worker.pid == 0
+    assert supervised.worker.state is WorkerState.FAILED and supervised.worker.pid == 0
     with pytest.raises(PolicyUnavailable, match="ended with exit status 3.*given up"):
         supervised.worker.policy()
     supervised.now_s += 1e6
-    assert supervised.poll() is None and supervised.worker.state is State.FAILED
+    assert supervised.poll() is None and supervised.worker.state is WorkerState.FAILED
 
 
 def test_after_a_healthy_while_the_count_begins_anew(make):
@@ -121,7 +121,7 @@ def test_after_a_healthy_while_the_count_begins_anew(make):
         supervised.now_s += HEALTHY_S
         assert "(1 of 1)" in str(supervised.answer("exit"))
         supervised.now_s += 1.0
-        supervised.until_state(State.READY)
+        supervised.until_state(WorkerState.READY)
     assert supervised.worker.restarts == 3
     assert "given up" in str(supervised.answer("exit"))
 

@@ -14,7 +14,7 @@ from worker_rig import PATIENCE_S
 from specprune_ros.config import Config
 from specprune_ros.infer.worker import (
     PolicyUnavailable,
-    State,
+    WorkerState,
     patience_s,
 )
 from specprune_ros.infer.worker_process import how_it_ended
@@ -42,7 +42,7 @@ def test_a_policy_that_cannot_be_loaded_says_why_in_one_line_and_is_not_tried_ag
 ):
     monkeypatch.setenv("SPECPRUNE_SCRIPTED_LOAD", how)
     supervised = make()
-    assert supervised.until_state(State.FAILED) == []
+    assert supervised.until_state(WorkerState.FAILED) == []
     with pytest.raises(PolicyUnavailable) as error:
         supervised.worker.policy()
     assert str(error.value).endswith(text) and "\n" not in str(error.value)
@@ -53,7 +53,7 @@ def test_a_policy_that_cannot_be_loaded_says_why_in_one_line_and_is_not_tried_ag
 
 def test_a_factory_that_does_not_exist_is_named(make):
     supervised = make("no_such_module:load")
-    supervised.until_state(State.FAILED)
+    supervised.until_state(WorkerState.FAILED)
     assert supervised.worker.trouble == "No module named 'no_such_module'"
 
 
@@ -66,12 +66,12 @@ def test_a_load_that_fails_after_a_death_is_tried_again_and_named(make, monkeypa
     how.write_text("refuse")
     supervised.answer("exit")
     supervised.now_s += 1.0
-    [lost] = supervised.until_state(State.WAITING)
+    [lost] = supervised.until_state(WorkerState.WAITING)
     assert "the policy cannot be loaded again: model.safetensors: checksum does not match" in str(lost)
     assert "again in 2 s (2 of 3)" in str(lost)
     how.write_text("")
     supervised.now_s += 2.0
-    supervised.until_state(State.READY)
+    supervised.until_state(WorkerState.READY)
     assert isinstance(supervised.answer(), InferenceResult)
 
 
@@ -85,7 +85,7 @@ def test_another_checkpoint_under_the_same_name_is_not_taken_over(make, monkeypa
     os.kill(supervised.worker.pid, signal.SIGKILL)
     supervised.until(supervised.poll)
     supervised.now_s += 1.0
-    [lost] = supervised.until_state(State.FAILED)
+    [lost] = supervised.until_state(WorkerState.FAILED)
     assert "the checkpoint is another one now" in str(lost) and "configure the node" in str(lost)
 
 

@@ -23,6 +23,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from specprune_ros.control.safety import SafetyState
 from specprune_ros.eval.machine import load_average, machine
 from specprune_ros.eval.progress import progress
 from specprune_ros.eval.results import write_json
@@ -160,7 +161,7 @@ def trial(scene, fault, interface: str, after_s: float) -> Trial:
         elif still_s is None:
             still_s = now_s - began_s
         ended = scene.pid is None
-        disarmed = scene.status is not None and scene.status.safety != "armed"
+        disarmed = scene.status is not None and scene.status.safety != SafetyState.ARMED.value
         told = fault.outcome == HOLDS and (any(fault.hint in text for text in reasons) or now_s - began_s > TOLD_S)
         if now_s - last_s > QUIET_S and (ended or disarmed or told):
             break
@@ -194,7 +195,7 @@ def trial(scene, fault, interface: str, after_s: float) -> Trial:
 
 def _reasons(scene) -> list[str]:
     """What the node gave as reasons since the fault began, each once."""
-    disarmed = (text.partition(": ")[2] for text in scene.safety if not text.startswith("armed"))
+    disarmed = (text.partition(": ")[2] for text in scene.safety if not text.startswith(SafetyState.ARMED.value))
     return list(dict.fromkeys([*disarmed, *scene.holds]))
 
 

@@ -21,6 +21,7 @@ from specprune_ros.bench.faults.judge import Judge, Seen
 from specprune_ros.bench.faults.robot import PERIOD_S, StandInRobot
 from specprune_ros.config import Limits, Topics
 from specprune_ros.config import Robot as Names
+from specprune_ros.control.safety import SafetyState
 from specprune_ros.demo.nodes import NodeProcesses, local_environment
 from specprune_ros.msg import Action, NodeStatus
 from specprune_ros.ros import convert, qos
@@ -144,11 +145,11 @@ class LiveScene:
         return sum(seen.moves for seen in self.judge.seen[begin:])
 
     def _armed(self) -> bool:
-        if self.status is not None and self.status.safety == "armed":
+        if self.status is not None and self.status.safety == SafetyState.ARMED.value:
             return True
         for service in ("reset_estop", "arm"):
             self._answer = self.ask(service)
-        return self.status is not None and self.status.safety == "armed"
+        return self.status is not None and self.status.safety == SafetyState.ARMED.value
 
     def ask(self, service: str) -> str:
         """Call a service and wait for its answer."""
