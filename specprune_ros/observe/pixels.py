@@ -61,6 +61,18 @@ PLANES = {
 
 ENCODINGS = (*PACKED, *PAIRS, *PLANES)
 
+SPELLINGS = {"".join(filter(str.isalnum, name)): name for name in ENCODINGS} | {
+    # as V4L2, GStreamer and FFmpeg call them
+    **dict.fromkeys(("rgb", "rgb24", "rgb888"), "rgb8"),
+    **dict.fromkeys(("bgr", "bgr24", "bgr888"), "bgr8"),
+    **dict.fromkeys(("gray", "grey", "gray8", "grey8", "y8", "y800"), "mono8"),
+    **dict.fromkeys(("gray16", "grey16", "gray16le", "y16"), "mono16"),
+    **dict.fromkeys(("yuy2", "yuyv422"), "yuyv"),
+    "uyvy422": "uyvy",
+    **dict.fromkeys(("yu12", "iyuv"), "i420"),
+}
+"""Other names of known encodings, in small letters and digits. They are only named: what is meant is not guessed."""
+
 ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
@@ -135,6 +147,8 @@ def _row_bytes(encoding: str, width: int) -> int:
 
 def _kind(encoding: str) -> str:
     """What an encoding that cannot be used most likely is."""
+    if known := SPELLINGS.get("".join(filter(str.isalnum, encoding.lower()))):
+        return f" (did you mean {known}?)"
     if encoding.startswith(("16UC", "32FC", "32SC", "64FC")):
         return " (a depth image or a matrix: use the colour stream)"
     if encoding.startswith("8UC"):
