@@ -8,6 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from specprune_ros.config import Topics
 from specprune_ros.types import BadInput
 
 # OpenCV's own threads have no priority: the control thread would wait for them.
@@ -119,6 +120,13 @@ def checked_rows(data: bytes, encoding: str, height: int, width: int, step: int)
     if found.size != step * rows:
         raise BadInput(f"the image has {found.size} bytes; {rows} rows of {step} bytes need {step * rows}")
     return found.reshape(rows, step)
+
+
+def as_configured(image: np.ndarray, topics: Topics, view: int) -> np.ndarray:
+    """The image of a view (index from 0) as the policy is to see it: turned, flipped, and then made smaller."""
+    degrees = topics.image_rotations[view] if view < len(topics.image_rotations) else 0
+    flip = topics.image_flips[view] if view < len(topics.image_flips) else "none"
+    return shrunk(turned(image, degrees, flip), topics.image_max_side)
 
 
 def turned(image: np.ndarray, degrees: int, flip: str) -> np.ndarray:
