@@ -1,19 +1,25 @@
 """ROS 2 parameter files, read before ROS reads them: a file that sets nothing on its node is a mistake, not a default.
 
 rcl takes a file whose sections name other nodes, or none, without a word, and the node runs with its built-in limits.
+So are the sections of a file that are meant for it and mistyped, beside others that are right.
 What rcl refuses it refuses by ending the process. Here every mistake is a ConfigError with file, place and remedy.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from specprune_ros.config import ConfigError, flattened
 
 KEY = "ros__parameters"
+CLOSE = 0.85
+"""Names of nodes that are as similar (difflib's ratio) are one name, mistyped: policy_node and policy_nod."""
+OF_LAUNCH = "launch_params_"
+"""What the files begin with that launch_ros writes for dictionaries, empty ones as well."""
 FORM = f"expected '/**:' with '{KEY}:' indented below it, and the parameters below that"
 
 
@@ -57,16 +63,76 @@ def read(path: str | Path) -> tuple[Section, ...]:
     return tuple(_sections(path, document, ""))
 
 
-def check(paths: Sequence[str | Path], node: str) -> None:
-    """ConfigError unless every file has a section for `node` (fully qualified, e.g. /left/policy_node)."""
+def check(paths: Sequence[str | Path], node: str, names: Collection[str]) -> None:
+    """ConfigError unless every file sets something on `node` (fully qualified, e.g. /left/policy_node), and no other
+    section of it is meant for this node. names: the parameters that it declares."""
     for path in paths:
         sections = read(path)
-        if not any(section.applies_to(node) for section in sections):
-            named = ", ".join(repr(section.node) for section in sections)
-            raise ConfigError(
-                f"parameter file {path}: nothing in it is for {node}; its sections are for {named or 'no node'}; "
-                f"name the section '/**:' or '{node}:'"
-            )
+        ours = [section for section in sections if section.applies_to(node)]
+        # A file that names this node in its namespace may name the same node of another robot as well.
+        several = any("*" not in section.node.split("/")[1] for section in ours)
+        others = [
+            section
+            for section in sections
+            if not section.applies_to(node) and not (several and _last(section.node) in ("*", "**", _last(node)))
+        ]
+        _something(path, sections, ours, node)
+        for section in others:
+            _meant_for_another(path, section, node, names)
+
+
+def for_name(path: str | Path, name: str, names: Collection[str]) -> dict[str, object]:
+    """What a file sets on the node `name` in any namespace, later ones over earlier ones; ConfigError as `check`."""
+    sections = read(path)
+    ours = [section for section in sections if _last(section.node) in ("**", "*", name)]
+    _something(path, sections, ours, name)
+    for section in sections:
+        if section not in ours:
+            _meant_for_another(path, section, name, names)
+    return {parameter: value for section in ours for parameter, value in section.values.items()}
+
+
+def _something(path: str | Path, sections: Sequence[Section], ours: Sequence[Section], node: str) -> None:
+    if not ours:
+        named = ", ".join(repr(section.node) for section in sections)
+        raise ConfigError(
+            f"parameter file {path}: nothing in it is for {node}; its sections are for {named or 'no node'}; "
+            f"name the section '/**:' or '{node}:'"
+        )
+    if not any(section.values for section in ours) and not Path(path).name.startswith(OF_LAUNCH):
+        named = ", ".join(repr(section.node) for section in ours)
+        raise ConfigError(
+            f"parameter file {path}: sets nothing on {node}: '{KEY}:' in section {named} is empty; give parameters "
+            "below it, or leave the file out"
+        )
+
+
+def _meant_for_another(path: str | Path, section: Section, node: str, names: Collection[str]) -> None:
+    """ConfigError for a section that is not for `node` and seems to be: it holds parameters that only this node has, or
+    its name is nearly, or but for the namespace, this node's."""
+    name, own = _last(section.node), _last(node)
+    held = [parameter for parameter in section.values if parameter in names]
+    if name == own:
+        why = f"is not for {node}, although it ends in the same name"
+    elif held:
+        more = f" and {len(held) - 3} more" if len(held) > 3 else ""
+        why = f"sets {', '.join(held[:3])}{more}, but is not for {node}"
+    elif difflib.SequenceMatcher(None, _plain(name), _plain(own)).ratio() >= CLOSE:
+        why = f"is not for {node}, although its name is close"
+    else:
+        return
+    raise ConfigError(
+        f"parameter file {path}: section {section.node!r} {why}; name it '{node}:' or '/**:', or move it to the file "
+        "of the node that it is for"
+    )
+
+
+def _last(node: str) -> str:
+    return node.split("/")[-1]
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower()
 
 
 def given(arguments: Sequence[str]) -> list[str]:

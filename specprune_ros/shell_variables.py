@@ -2,10 +2,10 @@
 
 `cleaned` is for what runs on a ROS graph of our own: `make`, the `specprune` commands, the nodes that demo and
 benchmark start, the tests. There the variables of RULES must not matter. A variable that no rule names stays as it is,
-among them PATH, HOME, locale, proxies, CUDA_VISIBLE_DEVICES, the hub's variables, which driver renders (LIBGL_*).
+among them PATH, HOME, locale, proxies, CUDA_VISIBLE_DEVICES, the hub's variables, LIBGL_ALWAYS_SOFTWARE. Where a
+program reads a whole family of variables, the rule is for the family, and names the few that stay.
 
-`mistakes` is for nodes that a user starts with `ros2 run` or `ros2 launch`. Their ROS settings are the user's and stay;
-one that cannot work is refused in one line, before ROS ends the process with less.
+Nodes that a user starts with `ros2 run` or `ros2 launch` keep the user's settings: see `shell_mistakes`.
 
 The Makefile runs this file as a program, before anything is installed: it imports nothing but the standard library.
 `python -I -S specprune_ros/shell_variables.py PREFIX COMMAND ...` runs COMMAND in the cleaned environment.
@@ -16,10 +16,9 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,6 @@ DOMAIN_IDS = range(233)
 """What DDS has port numbers for (RTPS 2.2, 9.6.1.1, with the default gains)."""
 PRIVATE_DOMAINS = range(1, 102)
 """Domains that need no port setting of the operating system (ROS 2, "The ROS_DOMAIN_ID")."""
-DISCOVERY_PORT = 11811
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,20 @@ class Rule:
     why: str
     own_ros_only: bool = False
     """Only where ROS comes from the wheels in our virtual environment: elsewhere the sourced workspace needs these."""
+    but: str = ""
+    """What stays nevertheless, as `names`."""
+    unless_there: bool = False
+    """Stays where one of the paths that it lists is there."""
+
+    def concerns(self, environ: Mapping[str, str]) -> list[str]:
+        """The variables that are to be removed or replaced."""
+        return [
+            name
+            for name, value in environ.items()
+            if _matches(name, self.names)
+            and not _matches(name, self.but)
+            and not (self.unless_there and any(map(os.path.exists, value.split(os.pathsep))))
+        ]
 
 
 RULES = (
@@ -56,8 +68,23 @@ RULES = (
         "profiles made for another graph: other transports, network interfaces and limits",
     ),
     Rule("RCUTILS_* RCL_*", None, "the format of log lines, which we read; a wrong value ends every node"),
+    Rule(
+        "SPECPRUNE_LAUNCHED_BY", None, "no launch file starts our nodes here, and with a launch that is gone they end"
+    ),
     Rule("MUJOCO_GL PYOPENGL_PLATFORM", "egl", "nothing opens a window, and set-up has seen to EGL"),
-    Rule("MUJOCO_EGL_DEVICE_ID", None, "the first device that starts is taken"),
+    Rule("PYOPENGL_*", None, "how PyOpenGL checks and logs", but="PYOPENGL_PLATFORM"),
+    Rule(
+        "MUJOCO_EGL_DEVICE_ID EGL_PLATFORM GALLIUM_DRIVER MESA_LOADER_DRIVER_OVERRIDE MESA_GL*_OVERRIDE"
+        " MESA_EXTENSION_OVERRIDE",
+        None,
+        "the first device and driver that start are taken, as they are",
+    ),
+    Rule(
+        "__EGL_*_FILENAMES __EGL_*_DIRS LIBGL_DRIVERS_PATH LIBGL_DRIVERS_DIR GBM_BACKENDS_PATH VK_*_FILES",
+        None,
+        "drivers that are not there leave no EGL",
+        unless_there=True,
+    ),
     Rule(
         "OMP_* GOMP_* KMP_* MKL_NUM_THREADS MKL_DYNAMIC OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS",
         None,
@@ -67,26 +94,37 @@ RULES = (
     Rule("PYTHONSAFEPATH", "1", "the folder a command is typed in holds no modules of ours"),
     Rule("PYTHONUNBUFFERED", "1", "log lines come when they are written"),
     Rule(
-        "PYTHONHOME PYTHONOPTIMIZE PYTHONWARNINGS PYTHONINSPECT PYTHONDEVMODE PYTHONHASHSEED PYTHONSTARTUP"
-        " PYTHONVERBOSE PYTHONDEBUG PYTHONPLATLIBDIR PYTHONIOENCODING",
+        "PYTHON?*",
         None,
-        "another standard library, no assertions, warnings as errors, a prompt at the end",
+        "another standard library, no assertions, warnings as errors, traces; a wrong value is the end of every Python",
+        but="PYTHONUTF8 PYTHONSAFEPATH PYTHONUNBUFFERED PYTHONPATH PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX"
+        " PYTHONNOUSERSITE PYTHONFAULTHANDLER PYTHON_KEYRING_BACKEND",
     ),
+    Rule(
+        "TORCH_* TORCHDYNAMO_* TORCHINDUCTOR_* PYTORCH_* NPY_* OPENCV_* CV_IO_* MPLBACKEND MATPLOTLIBRC",
+        None,
+        "logs, limits and switches of the libraries that we use; with a wrong value they cannot be imported",
+        but="TORCH_HOME TORCH_CUDA_ARCH_LIST TORCH_EXTENSIONS_DIR TORCHINDUCTOR_CACHE_DIR PYTORCH_KERNEL_CACHE_PATH"
+        " PYTORCH_*ALLOC_CONF",
+    ),
+    Rule("PYTEST_* MYPY* RUFF_*", None, "other tests, plugins and rules than the project's", but="PYTEST_XDIST_*"),
     Rule("PYTHONPATH", None, "packages of another Python or ROS, a foreign rclpy among them", own_ros_only=True),
     Rule("AMENT_PREFIX_PATH", "{prefix}", "ROS is the virtual environment's", own_ros_only=True),
     Rule("RMW_IMPLEMENTATION", None, "the wheels bring one: Fast DDS", own_ros_only=True),
     Rule(
-        "CMAKE_* COLCON_* ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION ROS_PACKAGE_PATH ROS_ROOT ROS_MASTER_URI",
+        "CMAKE_* COLCON_* DESTDIR SETUPTOOLS_* DISTUTILS_* ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION"
+        " ROS_PACKAGE_PATH ROS_ROOT ROS_MASTER_URI",
         None,
         "name another ROS, or how other software is built",
         own_ros_only=True,
     ),
     Rule(
-        "PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_REQUIRE_VIRTUALENV PIP_PYTHON PIP_DRY_RUN PIP_NO_DEPS"
-        " PIP_NO_BUILD_ISOLATION PIP_IGNORE_INSTALLED PIP_PRE",
+        "PIP_*",
         None,
-        "would install elsewhere, or something else; which index and which proxy pip uses stays",
+        "would install elsewhere, something else or nothing; which index, proxy and cache pip uses stays",
         own_ros_only=True,
+        but="PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_TRUSTED_HOST PIP_PROXY PIP_*CERT PIP_KEYRING_PROVIDER"
+        " PIP_CONFIG_FILE PIP_CACHE_DIR PIP_NO_CACHE_DIR PIP_*TIMEOUT PIP_RETRIES PIP_ROOT_USER_ACTION",
     ),
 )
 
@@ -94,7 +132,7 @@ LIBRARY_PATH, BOOTSTRAPPED = "LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 """The ROS wheels start Python a second time, with their folders on the first, and mark that by the second."""
 CLASHING = ("librcl.so", "librmw.so", "libfastrtps.so", "libfastrtps.so.*", "libddsc.so*", "libstdc++.so.6")
 """A folder that holds one of these is another ROS or another C++ run time. Others stay: a driver may be in them."""
-BEFORE_START = ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONOPTIMIZE", LIBRARY_PATH)
+BEFORE_START = f"PYTHON?* {LIBRARY_PATH}"
 """Have had their effect once Python runs."""
 _RESTARTED = "_SPECPRUNE_RESTARTED"
 
@@ -108,11 +146,10 @@ def cleaned(environ: Mapping[str, str], prefix: Path | None) -> dict[str, str]:
     for rule in RULES:
         if rule.own_ros_only and prefix is None:
             continue
-        for pattern in rule.names.split():
-            for name in [name for name in result if fnmatch.fnmatchcase(name, pattern)]:
-                del result[name]
-            if rule.value is not None:
-                result[pattern] = rule.value.format(prefix=prefix)
+        for name in rule.concerns(result):
+            del result[name]
+        if rule.value is not None:
+            result |= dict.fromkeys(rule.names.split(), rule.value.format(prefix=prefix))
     if prefix is not None:
         result = _with_own_libraries(result, prefix)
     if domain_mistake(result) or not result.get("ROS_DOMAIN_ID"):
@@ -129,62 +166,13 @@ def own_prefix() -> Path | None:
 def enter() -> None:
     """Clean this process's own environment; where a variable has had its effect already, start Python again."""
     after = cleaned(os.environ, own_prefix())
-    late = any(os.environ.get(name) != after.get(name) for name in BEFORE_START)
+    # What is only set here, as PYTHONUTF8, is for the processes that are started.
+    late = any(value != after.get(name, "") for name, value in os.environ.items() if _matches(name, BEFORE_START))
     if late and _RESTARTED not in os.environ:
         sys.stdout.flush()
         os.execve(sys.executable, sys.orig_argv, after | {_RESTARTED: "1"})
     os.environ.clear()
     os.environ.update(after)
-
-
-def mistakes(environ: Mapping[str, str], prefixes: Iterable[Path] = ()) -> list[str]:
-    """One line for each setting with which no node can start, or would start alone: name, value, bound, remedy.
-
-    prefixes: more folders than AMENT_PREFIX_PATH in which middlewares may be installed.
-    """
-    found = [
-        domain_mistake(environ),
-        _choice_mistake(environ, "ROS_AUTOMATIC_DISCOVERY_RANGE", ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")),
-        _choice_mistake(environ, "ROS_LOCALHOST_ONLY", ("0", "1")),
-        *(
-            _choice_mistake(environ, f"RCUTILS_{name}", ("0", "1"))
-            for name in ("LOGGING_USE_STDOUT", "LOGGING_BUFFERED_STREAM", "COLORIZED_OUTPUT")
-        ),
-        _middleware_mistake(environ, prefixes),
-        *(
-            _profile_mistake(environ, name)
-            for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-        ),
-        *(_server_mistake(environ, server) for server in environ.get("ROS_DISCOVERY_SERVER", "").split(";")),
-    ]
-    return [text for text in found if text]
-
-
-def check_for_node() -> None:
-    """Before a node that a user starts: ends the process, with a line for each, when there are `mistakes`.
-
-    Where ROS cannot write its log, the log goes to a temporary folder, and a line says so.
-    """
-    wrong = mistakes(os.environ, [Path(sys.prefix)])
-    for text in wrong:
-        print(f"error: {text}", file=sys.stderr)
-    if wrong:
-        raise SystemExit(1)
-    folders = writable_folders(os.environ)
-    if "ROS_LOG_DIR" in folders:
-        wanted = os.environ.get("ROS_LOG_DIR") or "the home folder"
-        print(f"warning: ROS cannot write its log in {wanted}; it is in {folders['ROS_LOG_DIR']}", file=sys.stderr)
-    os.environ.update(folders)
-
-
-def neighbourhood(environ: Mapping[str, str]) -> str:
-    """Which nodes can be met, where that is not everybody's: "" or "ROS_DOMAIN_ID=7, ..."."""
-    names = (
-        *("ROS_DOMAIN_ID", "ROS_DISCOVERY_SERVER", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"),
-        *("ROS_STATIC_PEERS", "RMW_IMPLEMENTATION", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"),
-        *("ROS_SECURITY_ENABLE", "CYCLONEDDS_URI"),
-    )
-    return ", ".join(f"{name}={environ[name]}" for name in names if environ.get(name))
 
 
 def render_without_display(environ: MutableMapping[str, str]) -> None:
@@ -223,49 +211,8 @@ def domain_mistake(environ: Mapping[str, str]) -> str | None:
     )
 
 
-def _choice_mistake(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str | None:
-    text = environ.get(name, "")
-    if not text or text.upper() in choices:
-        return None
-    return f"{name}={text}: not one of {', '.join(choices)}; give one, or `unset {name}`"
-
-
-def _middleware_mistake(environ: Mapping[str, str], prefixes: Iterable[Path]) -> str | None:
-    wanted = environ.get("RMW_IMPLEMENTATION", "")
-    search = [*map(Path, filter(None, environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))), *prefixes]
-    index = Path("share", "ament_index", "resource_index", "rmw_typesupport")
-    installed = {path.name for prefix in search for path in (prefix / index).glob("rmw_*_cpp")}
-    if not wanted or not installed or wanted in installed:
-        return None
-    return (
-        f"RMW_IMPLEMENTATION={wanted}: this middleware is not installed; installed: {', '.join(sorted(installed))}; "
-        "set one of these in every shell of the graph, or `unset RMW_IMPLEMENTATION`"
-    )
-
-
-def _profile_mistake(environ: Mapping[str, str], name: str) -> str | None:
-    path = environ.get(name, "")
-    if not path or os.path.isfile(path):
-        return None
-    return (
-        f"{name}={path}: there is no such file, and Fast DDS would go on with its defaults; "
-        f"correct the path, or `unset {name}`"
-    )
-
-
-def _server_mistake(environ: Mapping[str, str], server: str) -> str | None:
-    if not (server := server.strip()):
-        return None
-    whole, remedy = f"ROS_DISCOVERY_SERVER={environ['ROS_DISCOVERY_SERVER']}", "`unset ROS_DISCOVERY_SERVER`"
-    form = re.fullmatch(r"(?:(?:UDP|TCP)v[46]:)?(?:\[([^]]+)\]|([^:\[\]]+))(?::(\d+))?", server)
-    if not form or not 0 < int(form[3] or DISCOVERY_PORT) < 65536:
-        return f"{whole}: {server!r} is not host:port with a port in 1 .. 65535; correct it, or {remedy}"
-    host = form[1] or form[2]
-    try:
-        socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError) as error:
-        return f"{whole}: the host {host!r} is not known ({error}); correct it, or {remedy}"
-    return None
+def _matches(name: str, patterns: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.split())
 
 
 def _with_own_libraries(environ: dict[str, str], prefix: Path) -> dict[str, str]:

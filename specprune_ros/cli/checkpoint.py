@@ -59,6 +59,8 @@ def _inspect(folder: Path, config: Config, console: Console, args: argparse.Name
     from specprune_ros.model.summary import describe
 
     result = describe(folder, config)
+    machine = _machine(folder, config)
+    result["demands"].append({name: getattr(machine, name) for name in ("check", "ok", "detail", "doubt")})
     table = Table(
         box=SIMPLE_HEAD,
         show_header=False,
@@ -125,10 +127,11 @@ def _verify(folder: Path, config: Config, console: Console, args: argparse.Names
 
     with loading("reading", console) as progress:
         findings = list(verify(folder, config, progress))
-        if all(found.ok for found in findings):
-            findings.append(_forward(folder, config))
-        else:
-            findings.append(Finding("forward", None, "not run: the checks above failed"))
+        passed = all(found.ok for found in findings)
+        needs_files = Finding("machine", None, f"not checked: needs {findings[0].check} in order")
+        findings.append(_machine(folder, config) if findings[0].ok else needs_files)
+        failed = Finding("forward", None, "not run: the checks above failed")
+        findings.append(_forward(folder, config) if passed else failed)
         sound = all(found.ok is not False or found.unfit for found in findings)
         accepted = sound and not any(found.unfit for found in findings)
         if sound and args.write_checksums:
@@ -159,6 +162,19 @@ def _verdict(sound: bool, findings: list[Finding]) -> str:
     return f"sound, but the node refuses it with these parameters: {refusals[0]}" if refusals else "sound"
 
 
+def _machine(folder: Path, config: Config) -> Finding:
+    """Whether the node could run it on this machine, as these parameters ask for."""
+    from specprune_ros.infer.load import placement
+    from specprune_ros.model.demands import Seen, finding
+
+    def look() -> Seen:
+        place = placement(folder, config.policy)
+        words = f"{place.device.type}, {str(place.dtype).removeprefix('torch.')}, policy.engine: {place.engine}"
+        return Seen(words, place.warning)
+
+    return finding("machine", look)
+
+
 def _forward(folder: Path, config: Config) -> Finding:
     """One inference on grey frames, for models that are small enough to be loaded on any machine."""
     from specprune_ros.model.checkpoint import open_checkpoint
@@ -168,6 +184,7 @@ def _forward(folder: Path, config: Config) -> Finding:
     if size > FORWARD_LIMIT_BYTES:
         return Finding("forward", None, f"not run: {size / 2**30:.0f} GiB in fp32; every tensor was checked above")
     changes = {"policy.checkpoint": str(folder), "policy.device": "cpu", "policy.dtype": "fp32"}
+    changes |= {"policy.engine": "eager", "policy.compile": False}  # what was asked for: `_machine`
     return finding("forward", lambda: _infer(config.updated(changes)))
 
 

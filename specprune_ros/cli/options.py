@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from specprune_ros import parameter_files
-from specprune_ros.config import Config, ConfigError, Parameter, lookup, with_preset
+from specprune_ros.config import Config, ConfigError, Parameter, lookup, parameters, with_preset
 from specprune_ros.demo.nodes import NODE_NAME
 from specprune_ros.sim.settings import SIMULATION
 
@@ -44,14 +44,7 @@ def build_config(args: argparse.Namespace) -> Config:
 def load_params(path: str) -> dict[str, object]:
     """Dotted names from a ROS 2 parameter file, of the policy node in any namespace; those of other nodes are not
     ours."""
-    sections = parameter_files.read(path)
-    ours = [section for section in sections if section.node.split("/")[-1] in ("**", "*", NODE_NAME)]
-    if not ours:
-        named = ", ".join(repr(section.node) for section in sections)
-        raise ConfigError(f"--params {path}: no section is for {NODE_NAME}, only for {named}; name it '/**:'")
-    values: dict[str, object] = {}
-    for section in ours:
-        values |= section.values
+    values = parameter_files.for_name(path, NODE_NAME, [parameter.name for parameter in parameters()])
     values.pop("use_sim_time", None)  # every ROS node has it; it means nothing without ROS
     return values
 

@@ -27,6 +27,7 @@ from specprune_ros.eval import stats
 from specprune_ros.eval.machine import machine
 from specprune_ros.eval.results import write_json
 from specprune_ros.sim import verdict
+from specprune_ros.sim.settings import check_steps
 
 START_TIMEOUT_S = 120.0
 FAST_TIMEOUT_S = 300.0
@@ -41,6 +42,7 @@ MODE_STYLES = {"dense": "white", "coarse": "yellow", "fine": "green"}
 
 def run(config: Config, args: argparse.Namespace, client_class) -> int:
     """client_class: `demo.client.DemoClient`, or what stands in for it in a test."""
+    check_steps(config)
     console = Console()
     started_s = time.monotonic()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the nodes are ended in order

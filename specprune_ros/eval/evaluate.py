@@ -198,7 +198,9 @@ class Player:
     def load(cls, config: Config, names: Iterable[str], latency_steps: int) -> Player:
         from specprune_ros.infer.load import load_policy
         from specprune_ros.sim.env import TabletopEnv
+        from specprune_ros.sim.settings import check_steps
 
+        check_steps(config)
         policy = load_policy(config)
         policy.levels_ahead = ()  # nobody changes the aggressiveness in the middle of an evaluation
         for name in names:

@@ -16,6 +16,8 @@ import numpy as np
 
 from specprune_ros.config import Config, ConfigError
 from specprune_ros.control.loop import ControlLoop
+from specprune_ros.observe.pixels import as_configured
+from specprune_ros.sim.settings import check_steps
 from specprune_ros.types import Command, EndEffector, InferenceRequest, InferenceResult, PruningReport
 
 START_NS = 1_000_000_000
@@ -77,8 +79,10 @@ class InferenceLine:
 def run_episode(env, policy, config: Config, seed: int, latency_steps: int = 1, suite: str = "pick") -> Episode:
     """Play the episode of `seed` in a suite until success or the environment's step limit.
 
-    ConfigError when `env` steps at another rate than the control loop would: every speed would be wrong.
+    ConfigError when `env` steps at another rate than the control loop would, as every speed would be wrong, or does not
+    move as far in one period as the policy may ask for.
     """
+    check_steps(config)
     if abs(env.control_rate - config.control.rate) > RATE_TOLERANCE * config.control.rate:
         raise ConfigError(
             f"control.rate: {config.control.rate:g} Hz, but the simulator steps at {env.control_rate:g} Hz; "
@@ -133,8 +137,9 @@ def _ask(loop: ControlLoop, line: InferenceLine, period: int, now_ns: int) -> No
 
 
 def observe(loop: ControlLoop, env, now_ns: int) -> None:
-    """Hand the loop what cameras and robot state show now."""
-    loop.set_frame(now_ns, tuple(env.render(camera) for camera in env.CAMERAS))
+    """Hand the loop what cameras and robot state show now; images are turned and made smaller as by the node."""
+    topics = loop.config.topics
+    loop.set_frame(now_ns, tuple(as_configured(env.render(c), topics, view) for view, c in enumerate(env.CAMERAS)))
     loop.set_state(end_effector(env.state(), now_ns), env.proprio())
 
 

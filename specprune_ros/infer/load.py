@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -34,15 +35,36 @@ def load_policy(config: Config, progress=None) -> Policy:
             log.info("%s: %s", ACTIONS, finding.detail)
             if finding.doubt:
                 log.warning("%s: %s", ACTIONS, finding.doubt)
-    device = torch.device(_device(settings.device))
+    place = placement(source, settings)
+    if place.warning:
+        log.warning(place.warning)
+    if place.device.type == "cpu":
+        keep_freed_memory()
+    checkpoint = load_checkpoint(source, place.device, place.dtype, settings, progress or LoadingLog())
+    policy = Policy(checkpoint, place.engine, settings.cache_dir, config.action)
+    if settings.compile:
+        policy.compile()
+    return policy
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a policy runs on this machine."""
+
+    device: torch.device
+    dtype: torch.dtype
+    engine: str
+    warning: str = ""
+    """What is not as one would wish, though nobody asked for it by name."""
+
+
+def placement(source: Path, settings: PolicySettings) -> Placement:
+    """What the settings come to here, before a weight is read; ConfigError when this machine cannot run them."""
+    device, warning = torch.device(_device(settings.device)), ""
     if device.type == "cuda" and (lack := lack_of_memory(needed_bytes(source, settings, device), device)):
         if settings.device == "cuda":
             raise ConfigError(f"policy.device: {lack}; free some, or use 'cpu'")
-        log.warning("policy.device: %s; running on the CPU", lack)
-        device = torch.device("cpu")
-    if device.type == "cpu":
-        keep_freed_memory()
-    dtype = _dtype(settings.dtype, device)
+        device, warning = torch.device("cpu"), f"policy.device: {lack}; running on the CPU"
     engine = settings.engine
     if settings.compile and device.type == "cpu" and engine in ("auto", "openvino"):
         if engine == "openvino":
@@ -50,11 +72,7 @@ def load_policy(config: Config, progress=None) -> Policy:
                 "policy.compile: layers compiled by PyTorch cannot run on OpenVINO; use policy.engine: eager"
             )
         engine = "eager"
-    checkpoint = load_checkpoint(source, device, dtype, settings, progress or LoadingLog())
-    policy = Policy(checkpoint, engine, settings.cache_dir, config.action)
-    if settings.compile:
-        policy.compile()
-    return policy
+    return Placement(device, _dtype(settings.dtype, device), engine, warning)
 
 
 def warm_policy(config: Config) -> Policy:

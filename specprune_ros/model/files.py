@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ STAND_INS = (
         (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/"),
         "is a Git LFS pointer, not the file itself; run `git lfs install` once and `git lfs pull` in that folder",
     ),
+    (
+        (b"# xet version ",),
+        "is a Xet pointer, not the file itself; install git-xet and clone anew, or download it by "
+        "`hf download OWNER/NAME --local-dir DIR`",
+    ),
     ((b"/annex/objects/",), "is a git-annex pointer, not the file itself; run `git annex get .` in that folder"),
     (
         (b"<!doctype", b"<html", b"<head", b"<?xml", b"<error"),
@@ -27,21 +33,35 @@ STAND_INS = (
             b"entry not found",
             b"repository not found",
             b"invalid username or password",
+            b"invalid credentials",
+            b"bad credentials",
             b"access to model",
+            b"access denied",
             b"not found",
+            b"unauthorized",
+            b"forbidden",
+            b"too many requests",
+            *(b"%d: " % status for status in range(400, 600)),
         ),
         "holds a server's error message, not the file itself; check the name and the access rights and download it "
         "anew",
     ),
+    (
+        (b"xsym\n", b"!<symlink>", b"intxlnk\1"),
+        "is a link that a file system keeps as a file, not the file itself; copy with `cp -L` where the link works, or "
+        f"{AGAIN}",
+    ),
 )
 """What a file begins with (lower case) that is not the file -> what is wrong and the remedy."""
+LINK = re.compile(rb"(\.{1,2}[/\\][^\n\r\0]+)[\r\n]*")
+"""All of a link that was checked out as text, where the file system has no links."""
 
 
 def check_arrived(path: Path) -> None:
     """CheckpointError when `path` is missing, empty or unreadable, or something else stands in its place.
 
-    Such are pointers of Git LFS and git-annex, web pages, error messages of a server, dangling links and unwritten
-    blocks.
+    Such are pointers of Git LFS, Xet and git-annex, web pages, error messages of a server, links that dangle or became
+    files, and unwritten blocks.
     """
     if not path.exists():
         dangling = f"is a link to {path.readlink()}, which is not there; copy with `cp -L`" if path.is_symlink() else ""
@@ -61,6 +81,11 @@ def check_arrived(path: Path) -> None:
     for beginnings, problem in STAND_INS:
         if beginning.startswith(beginnings):
             raise CheckpointError(f"{path}: {problem}")
+    if link := LINK.fullmatch(head):
+        raise CheckpointError(
+            f"{path}: is a link to {link[1].decode(errors='replace')} as text, not the file itself; copy with `cp -L` "
+            f"where the link works, or {AGAIN}"
+        )
 
 
 def read_json(path: Path, required: bool = True) -> dict[str, Any]:

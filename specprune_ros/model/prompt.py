@@ -118,7 +118,8 @@ class PromptEncoder:
 
     def _task(self, instruction: str) -> str:
         """The instruction as it stands in the prompt: lower case, one space between words, one Unicode form (NFKC),
-        nothing invisible; without punctuation where the tokenizer knows words only."""
+        nothing invisible, no underscores, which join the words of a task's name; without punctuation where the
+        tokenizer knows words only."""
         words = instruction.split()
         if sum(map(len, words)) > MOST_CHARACTERS:
             raise BadInput(
@@ -126,7 +127,7 @@ class PromptEncoder:
                 "characters are taken; say in one sentence what the robot should do"
             )
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", " ".join(words)).lower())
-        text = "".join(c for c in text if unicodedata.category(c) not in INVISIBLE)
+        text = "".join(c for c in text if unicodedata.category(c) not in INVISIBLE).replace("_", " ")
         task = " ".join((PUNCTUATION.sub(" ", text) if self.words_only else text).split())
         if not task:
             raise BadInput("instruction is empty; say what the robot should do, for example 'pick up the red cube'")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from specprune_ros.config import Topics
 from specprune_ros.types import BadInput
 
 # OpenCV's own threads have no priority: the control thread would wait for them.
@@ -61,6 +62,18 @@ PLANES = {
 
 ENCODINGS = (*PACKED, *PAIRS, *PLANES)
 
+SPELLINGS = {"".join(filter(str.isalnum, name)): name for name in ENCODINGS} | {
+    # as V4L2, GStreamer and FFmpeg call them
+    **dict.fromkeys(("rgb", "rgb24", "rgb888"), "rgb8"),
+    **dict.fromkeys(("bgr", "bgr24", "bgr888"), "bgr8"),
+    **dict.fromkeys(("gray", "grey", "gray8", "grey8", "y8", "y800"), "mono8"),
+    **dict.fromkeys(("gray16", "grey16", "gray16le", "y16"), "mono16"),
+    **dict.fromkeys(("yuy2", "yuyv422"), "yuyv"),
+    "uyvy422": "uyvy",
+    **dict.fromkeys(("yu12", "iyuv"), "i420"),
+}
+"""Other names of known encodings, in small letters and digits. They are only named: what is meant is not guessed."""
+
 ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
@@ -109,6 +122,13 @@ def checked_rows(data: bytes, encoding: str, height: int, width: int, step: int)
     return found.reshape(rows, step)
 
 
+def as_configured(image: np.ndarray, topics: Topics, view: int) -> np.ndarray:
+    """The image of a view (index from 0) as the policy is to see it: turned, flipped, and then made smaller."""
+    degrees = topics.image_rotations[view] if view < len(topics.image_rotations) else 0
+    flip = topics.image_flips[view] if view < len(topics.image_flips) else "none"
+    return shrunk(turned(image, degrees, flip), topics.image_max_side)
+
+
 def turned(image: np.ndarray, degrees: int, flip: str) -> np.ndarray:
     """The image (H, W, 3) uint8 rotated clockwise by 0, 90, 180 or 270 degrees, and then flipped. A quarter turn swaps
     H and W. flip: one of config.IMAGE_FLIPS."""
@@ -137,6 +157,8 @@ def _row_bytes(encoding: str, width: int) -> int:
 
 def _kind(encoding: str) -> str:
     """What an encoding that cannot be used most likely is."""
+    if known := SPELLINGS.get("".join(filter(str.isalnum, encoding.lower()))):
+        return f" (did you mean {known}?)"
     if encoding.startswith(("16UC", "32FC", "32SC", "64FC")):
         return " (a depth image or a matrix: use the colour stream)"
     if encoding.startswith("8UC"):

@@ -16,7 +16,7 @@ from specprune_ros.observe.delivery import Channel
 from specprune_ros.observe.inputs import STATE
 from specprune_ros.observe.joints import proprio
 from specprune_ros.observe.pictures import PictureWatch
-from specprune_ros.observe.pixels import shrunk, turned
+from specprune_ros.observe.pixels import as_configured
 from specprune_ros.ros import convert, qos
 from specprune_ros.ros.publishers import REFRESH_S, Offer, Publishers, named
 from specprune_ros.ros.state_sources import JointStates, state_source
@@ -34,13 +34,11 @@ class View:
         topics = config.topics
         self._transport, self._wish = topics.image_transport, topics.image_qos
         self._kind, suffix = TRANSPORTS[self._transport]
-        self._index, self._longest_side = index, topics.image_max_side
+        self._index = index
         self.stream = Stream(node, self._kind, topics.images[index] + suffix, qos.IMAGES_IN, raw=True)
         self.publishers = Publishers(node, topics.images[index] + suffix)
         self.stamp_ns: int | None = None
         self._node, self._base = node, self.publishers.topic.removesuffix(suffix)
-        self._degrees = topics.image_rotations[index] if index < len(topics.image_rotations) else 0
-        self._flip = topics.image_flips[index] if index < len(topics.image_flips) else "none"
         self._watch = PictureWatch()
         self._bytes = 0
         self._looked_s, self._found_elsewhere = 0.0, ""
@@ -62,7 +60,7 @@ class View:
         topic = self.stream.topic
         try:
             stamp_ns = convert.stamp_ns(message.header, topic)
-            image = shrunk(turned(convert.rgb(message, topic), self._degrees, self._flip), self._longest_side)
+            image = as_configured(convert.rgb(message, topic), loop.config.topics, self._index)
             self._watch.check(image, stamp_ns, loop.measured, loop.config.pictures)
         except BadInput as error:
             loop.refuse_image(self._index, error)

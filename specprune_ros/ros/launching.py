@@ -26,8 +26,9 @@ def node_name(*namespaces: str | None) -> str:
 def given(path: str | Path, node: str) -> dict[str, Any]:
     """What a parameter file sets on `node` (its full name), later sections over earlier ones.
 
-    ConfigError when the file cannot be read, sets nothing on this node, or would not be a valid configuration."""
-    parameter_files.check([path], node)
+    ConfigError when the file cannot be read, sets nothing on this node, has mistyped sections, or would not be a valid
+    configuration."""
+    parameter_files.check([path], node, [parameter.name for parameter in parameters()])
     values: dict[str, Any] = {}
     for section in parameter_files.read(path):
         if section.applies_to(node):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -30,8 +30,8 @@ class LiveParameters:
 
     def __init__(self, node: Node):
         self._node = node
-        self._config = Config.from_mapping(take_overrides(node))
         self._declared = {parameter.name: parameter for parameter in parameters()}
+        self._config = Config.from_mapping(take_overrides(node, self._declared))
         self._changed: set[str] = set()
         for parameter in self._declared.values():
             declare(node, parameter, self._config.get(parameter.name))
@@ -95,12 +95,13 @@ class LiveParameters:
         return {change.name: change.value for change in changes if change.name in self._declared}
 
 
-def take_overrides(node: Node) -> dict[str, Any]:
+def take_overrides(node: Node, names: Collection[str]) -> dict[str, Any]:
     """What command line and YAML files set, apart from rclpy's own; undeclared again, to be declared with descriptors.
 
-    ConfigError: a parameter file sets nothing on this node.
+    names: the parameters that the node will declare. ConfigError: a parameter file sets nothing on this node, or has a
+    mistyped section.
     """
-    parameter_files.check(parameter_files.given(run.arguments()), node.get_fully_qualified_name())
+    parameter_files.check(parameter_files.given(run.arguments()), node.get_fully_qualified_name(), names)
     given = {
         name: parameter.value
         for name, parameter in node.get_parameters_by_prefix("").items()

@@ -57,6 +57,7 @@ class PolicyNode:
         self.node = node = ManagedNode("policy_node", self, automatically_declare_parameters_from_overrides=True)
         self._parameters = LiveParameters(node)
         config, topics = self._parameters.config, self._parameters.config.topics
+        check_available(config)  # before weights are read
         self._gate = SafetyGate()
         self._arming = Arming(node, self._gate, self._obstacles, on_arm=self._armed, on_disarm=self._disarmed)
         self._commands = CommandOutput(node, config)
@@ -159,7 +160,6 @@ class PolicyNode:
                 raise Failure("the node could not start; the reason is in the log above")
 
     def _check(self, policy: PolicyFacts) -> None:
-        check_available(self._parameters.config)
         if policy.proprio_dims not in (0, PROPRIO_DIMS):
             raise ConfigError(
                 f"policy.checkpoint: the policy wants {policy.proprio_dims} proprio values; this node measures "

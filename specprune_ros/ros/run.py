@@ -16,7 +16,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from specprune_ros import parameter_files, shell_variables
+from specprune_ros import parameter_files, shell_mistakes
 from specprune_ros.config import ConfigError
 from specprune_ros.ros.failure import Failure
 from specprune_ros.ros.launcher import Launcher
@@ -59,7 +59,7 @@ def run(make: Callable[[], Application], args: Sequence[str] | None = None) -> i
         if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
             continue  # started by nohup: it is meant to go on without its terminal
         signal.signal(number, lambda received, frame: _received.append(received))
-    shell_variables.check_for_node()
+    shell_mistakes.check_for_node()
     try:
         for path in parameter_files.given(_arguments):
             parameter_files.read(path)  # rcl would say less about what is wrong with it
@@ -85,7 +85,7 @@ def _of_ros(error: Exception) -> str:
     text = re.sub(r",?\s*at /\S+:\d+", "", " ".join(str(error).split()))
     if isinstance(error, _rclpy.UnknownROSArgsError):
         text = f"{text} are no ROS arguments; see `ros2 run --help`"
-    around = shell_variables.neighbourhood(os.environ)
+    around = shell_mistakes.neighbourhood(os.environ)
     return f"ROS 2 did not start the node: {text}" + (f"; set in this shell: {around}" if around else "")
 
 
@@ -109,7 +109,7 @@ class NodeLog(logging.Handler):
 
 def _spin(make: Callable[[], Application], stopping: Callable[[], bool]) -> bool:
     application = _made(make)
-    if around := shell_variables.neighbourhood(os.environ):
+    if around := shell_mistakes.neighbourhood(os.environ):
         application.node.get_logger().info(f"meets only the nodes that the shell's settings let it meet: {around}")
     package = logging.getLogger("specprune_ros")
     package.setLevel(logging.INFO)
@@ -121,7 +121,8 @@ def _spin(make: Callable[[], Application], stopping: Callable[[], bool]) -> bool
             executor.spin_once(timeout_sec=WAKE_S)
         if _launcher.gone():
             application.node.get_logger().warning(
-                f"ends because the launch that started it (process {_launcher.pid}) did"
+                f"ends because the launch that started it (process {_launcher.pid}) did; if there "
+                "was none, `unset SPECPRUNE_LAUNCHED_BY`"
             )
     finally:
         clean = application.close()

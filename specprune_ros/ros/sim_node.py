@@ -215,7 +215,7 @@ class SimNode:
 def _settings(node: Node) -> dict[str, object]:
     """The declared parameters with their values; ConfigError when one is unknown or cannot be used."""
     declared = {parameter.name: parameter for parameter in PARAMETERS}
-    given = parameters.take_overrides(node)
+    given = parameters.take_overrides(node, declared)
     for name in given:
         if name not in declared:
             raise ConfigError(f"unknown parameter {name!r}; sim_node has {', '.join(declared)}")

@@ -19,12 +19,13 @@ import numpy as np
 from specprune_ros import rotation
 from specprune_ros.sim import panda
 from specprune_ros.sim.gl import mujoco
+from specprune_ros.sim.settings import FULL_STEP_M, FULL_STEP_RAD
 from specprune_ros.types import Displacement
 
 #: The control period when none is given: 20 Hz, the rate of the demonstrations.
 PERIOD_S = 0.05
 #: What an action of +-1 means per control period, as in LIBERO.
-ACTION_SCALE = np.array([0.05, 0.05, 0.05, 0.5, 0.5, 0.5])
+ACTION_SCALE = np.array([FULL_STEP_M] * 3 + [FULL_STEP_RAD] * 3)
 #: The target never runs further than this from the measured pose: a blocked arm pushes with bounded force and recovers
 #: at once.
 LEASH_M, LEASH_RAD = 0.08, 0.5

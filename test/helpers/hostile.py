@@ -34,5 +34,28 @@ HOSTILE = {
     "PIP_TARGET": "/nowhere",
     "PIP_USER": "1",
     "LC_ALL": "C",
+    "SPECPRUNE_LAUNCHED_BY": "999999999",
+    "PYOPENGL_ERROR_CHECKING": "bogus",
+    "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere",
+    "LIBGL_DRIVERS_PATH": "/nowhere",
+    "GALLIUM_DRIVER": "bogus",
+    "TORCH_LOGS": "bogus",
+    "NPY_DISABLE_CPU_FEATURES": "bogus",
+    "MPLBACKEND": "bogus",
+    "OPENCV_IO_MAX_IMAGE_PIXELS": "10",
+    "PYTEST_ADDOPTS": "--no-such-option",
+    "PYTEST_PLUGINS": "no_such_plugin",
+    "PIP_NO_BINARY": ":all:",
+    "PIP_CONSTRAINT": "/nowhere",
+    "PIP_REQUIRE_HASHES": "1",
+    "PIP_NO_INDEX": "1",
+    "DESTDIR": "/nowhere",
 }
-"""Without PYTHONHOME, with which no Python starts that is not told to ignore it."""
+FATAL = {
+    "PYTHONHOME": "/nowhere",
+    "PYTHONHASHSEED": "never",
+    "PYTHONMALLOC": "bogus",
+    "PYTHONTRACEMALLOC": "abc",
+    "PYTHONINTMAXSTRDIGITS": "abc",
+}
+"""With each of these no Python starts that is not told to ignore it."""

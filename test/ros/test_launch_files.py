@@ -71,6 +71,11 @@ def written(folder, text):
             "unknown parameter 'limits.linear_spede'",
         ),
         (
+            "/**: {ros__parameters: {instruction: x}}\n/policy_nod: {ros__parameters: {limits.linear_speed: 0.02}}",
+            "/policy_node",
+            "section '/policy_nod' sets limits.linear_speed, but is not for /policy_node",
+        ),
+        (
             "/**: {ros__parameters: {limits: {linear_speed: 9.0}}}",
             "/policy_node",
             "limits.linear_speed: 9.0 is out of range",

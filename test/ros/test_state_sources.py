@@ -13,6 +13,8 @@ pytest.importorskip("rclpy")
 pytest.importorskip("mujoco")
 
 import fake_tf2
+import rclpy
+from domains import own_domain
 from input_bench import ARM, BASE, FINGERS, MS, START, TOPICS, Bench
 from sensor_msgs.msg import JointState
 
@@ -193,6 +195,22 @@ def test_without_tf2_ros_the_remedy_is_named(monkeypatch):
     check_available(Config())
     with pytest.raises(ConfigError, match="robot.state_source: tf needs .*apt install ros-kilted-tf2-ros-py.*ee_pose"):
         check_available(Config().updated({"robot.state_source": "tf"}))
+
+
+def test_tf2_ros_is_looked_for_before_the_policy_is_loaded(monkeypatch):
+    """All weights were read first, for minutes."""
+    pytest.importorskip("specprune_ros.msg")
+    from specprune_ros.ros import policy_node, run
+
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    monkeypatch.setattr(policy_node.ModelHost, "begin", lambda *_: pytest.fail("a policy is loaded"))
+    rclpy.init(args=["--ros-args", "-p", "robot.state_source:=tf"], domain_id=own_domain())
+    monkeypatch.setattr(run, "_arguments", [])
+    try:
+        with pytest.raises(ConfigError, match="robot.state_source: tf needs the package tf2_ros"):
+            policy_node.PolicyNode()
+    finally:
+        rclpy.shutdown()
 
 
 def test_a_publisher_of_a_part_that_died_is_named():

@@ -86,6 +86,41 @@ def test_evaluation_and_recording_simulate_at_the_rate_of_the_loop(monkeypatch, 
     assert fastest == pytest.approx(min(1.0, 0.6 * 20.0 / rate), rel=0.2), "0.6 m/s from afar, or a full action"
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"action.scale_translation": 0.1}, r"action.scale_translation: up to 0\.1 m .* at most 0\.05 m"),
+        ({"action.scale_translation": 1.0}, r"action.scale_translation: up to 0\.1 m .* limits.step_translation"),
+        ({"action.scale_rotation": 0.8}, r"action.scale_rotation: up to 0\.8 rad .* at most 0\.5 rad"),
+    ],
+)
+def test_steps_that_the_simulator_would_cut_are_refused(monkeypatch, changes, text):
+    """They were clipped, and the result was that of another scale."""
+    monkeypatch.setattr("specprune_ros.infer.load.load_policy", lambda config: pytest.fail("a policy is loaded"))
+    config = PLAIN.updated(changes)
+    with pytest.raises(ConfigError, match=text):
+        run_episode(StubEnv(), StubPolicy(), config, seed=0)
+    with pytest.raises(ConfigError, match=text):
+        evaluate.Player.load(config, ["dense"], latency_steps=0)
+
+
+def test_steps_that_a_limit_keeps_small_are_no_mistake():
+    """As for policies in metres, whose scale is only the most that an action may ask for."""
+    kept = {"action.scale_translation": 1.0, "limits.step_translation": 0.05, "action.scale_rotation": 1.0}
+    run_episode(StubEnv(success_at=2), StubPolicy(), PLAIN.updated(kept | {"limits.step_rotation": 0.5}), seed=0)
+
+
+def test_views_are_turned_and_flipped_as_on_the_robot():
+    policy, env = StubPolicy(), StubEnv(success_at=12)
+    upright = [np.arange(48, dtype=np.uint8).reshape(4, 4, 3) + 50 * view for view in range(2)]
+    env.render = lambda camera: upright[list(env.CAMERAS).index(camera)]
+    config = PLAIN.updated({"topics.image_rotations": (180, 0), "topics.image_flips": ("none", "horizontal")})
+    run_episode(env, policy, config, seed=0)
+    seen = policy.requests[0].observation.images
+    np.testing.assert_array_equal(seen[0], upright[0][::-1, ::-1])
+    np.testing.assert_array_equal(seen[1], upright[1][:, ::-1])
+
+
 SLOW = 0.1
 
 

@@ -61,6 +61,7 @@ def test_verify_lists_what_it_checked_and_writes_checksums_when_asked(folder, ca
         "instruction",
         "checksums",
         "values",
+        "machine",
         "forward",
     ]
     assert "8 x 7 finite actions" in result["checks"][-1]["detail"]
@@ -134,6 +135,13 @@ def test_large_models_are_not_loaded_whole(folder, monkeypatch):
     monkeypatch.setattr("specprune_ros.infer.load.load_policy", lambda *_: pytest.fail("must not be loaded"))
     status, result = result_of(folder, "verify")
     assert status == 0 and result["checks"][-1]["ok"] is None and "not run" in result["checks"][-1]["detail"]
+
+
+def test_a_machine_that_cannot_run_it_leaves_the_checkpoint_sound(folder, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    status, result = result_of(folder, "verify", "--set", "policy.device=cuda")
+    assert status == 2 and result["sound"] and not result["accepted"]
+    assert row(result, "machine")["unfit"] and row(result, "forward")["ok"]
 
 
 def test_checksums_are_written_by_verify_only(folder, capsys):

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import upstream_config, write_upstream_checkpoint
 
@@ -113,6 +114,13 @@ CASES = {
     "its instruction is not known": ((7, 8), None, {"instruction": "fold the towel"}, "does not know: fold, towel"),
     "its instruction is known": ((7, 8), words("fold", "towel"), {"instruction": "Fold the towel."}, None),
     "tokenizer damaged": ((7, 8), lambda f: (f / "tokenizer.json").write_text("{}"), {}, "not a tokenizer file"),
+    "CUDA that is not there": ((7, 8), None, {"policy.device": "cuda"}, "sees no CUDA device; use 'auto' or 'cpu'"),
+    "compiled for OpenVINO": (
+        (7, 8),
+        None,
+        {"policy.compile": True, "policy.engine": "openvino"},
+        "cannot run on OpenVINO; use policy.engine: eager",
+    ),
     "weights not finite": ((7, 8), spoil, {}, "norm.weight has 1 values that are not finite"),
     "checksum differs": (
         (7, 8),
@@ -158,6 +166,7 @@ def command(action, folder, parameters):
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_verify_and_the_node_agree(case):
     folder, parameters, text = case
+    without_cuda(parameters)
     said = node_says(folder, parameters)
     status, result = command("verify", folder, parameters)
     assert (said is None) == (text is None) == (status == 0) == result["accepted"], said
@@ -170,6 +179,7 @@ def test_verify_and_the_node_agree(case):
 @pytest.mark.parametrize("case", [name for name in CASES if name not in ONLY_WEIGHTS_TELL], indirect=True)
 def test_inspect_agrees_too(case, capsys):
     folder, parameters, text = case
+    without_cuda(parameters)
     status, result = command("inspect", folder, parameters)
     refused = [row["detail"] for row in result["demands"] if row["ok"] is False]
     assert status == 0 and bool(refused) == (text is not None)
@@ -182,6 +192,7 @@ def test_inspect_agrees_too(case, capsys):
 )
 def test_what_can_be_known_before_is_said_before_a_weight_is_read(case, monkeypatch):
     folder, parameters, text = case
+    without_cuda(parameters)
     monkeypatch.setattr(Stored, "tensors", lambda *_: pytest.fail("a weight is read"))
     monkeypatch.setattr("specprune_ros.model.checkpoint.verify_checksums", lambda *_: pytest.fail("all is hashed"))
     assert_matches(text, node_says(folder, parameters))
@@ -193,6 +204,11 @@ def test_demands_that_need_an_unmet_one_are_not_checked(originals, tmp_path):
     findings = list(examine(folder, Config()))
     assert findings[0].ok is False and all(found.ok is None for found in findings[1:])
     assert findings[-1].detail == "not checked: needs tokenizer in order"
+
+
+def without_cuda(parameters):
+    if parameters["policy.device"] == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
 
 
 def assert_matches(pattern, text):

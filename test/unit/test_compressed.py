@@ -1,5 +1,7 @@
 """JPEG and PNG bytes: what is decoded, what is refused, and how streams that are neither are named."""
 
+import base64
+import gzip
 import struct
 import zlib
 
@@ -135,9 +137,57 @@ def test_broken_images_are_refused(data, text):
         (b"\xff\x0a....", "", "a JPEG XL image"),
         (b"\0\0\0\x20ftypavif", "", "an AVIF image"),
         (b"anything", "16UC1; compressedDepth rvl", "a compressed depth image"),
+        (b"\0\0\0\x04\x67abc\0\0\0\x03\x68ab", "", "an H.264 or HEVC video stream"),
+        (b"\0\0\0\x04\x67abc\0\0\0\x03\x68ab", "h264", "an H.264 video stream"),
+        (b"\0\0\0\x18ftypisom....", "", "an MP4 video"),
+        (b"\0\0\0\x18moof....", "", "an MP4 video"),
+        (b"\0\0\0\x18ftypheic....", "", "a HEIC image"),
+        (b"\0\0\0\x18ftypmif1....", "", "a HEIC image"),
+        (b"G" + bytes(187) + b"G" + bytes(187), "", "an MPEG transport stream"),
+        (b"\x12\0\x0a\x0babc", "", "an AV1 video stream"),
+        (b"DKIF....", "", "an IVF video"),
+        (b"\x1a\x45\xdf\xa3....", "", "a Matroska or WebM video"),
+        (b"RIFF\x10\0\0\0AVI LIST", "", "an AVI video"),
+        (b"\0\0\x01\xba....", "", "an MPEG video stream"),
     ],
 )
 def test_other_streams_are_named(data, name, what):
     with pytest.raises(BadInput, match=f"the message carries {what}.*only JPEG and PNG are decoded") as raised:
         from_file(data, name)
     assert not name or repr(name) in str(raised.value)
+
+
+def base64_of(data):
+    return base64.b64encode(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "remedy"),
+    [
+        (base64_of(jpeg()), "a JPEG image as base64 text", "publish the bytes themselves"),
+        (base64_of(png()), "a PNG image as base64 text", "publish the bytes themselves"),
+        (b"data:image/jpeg;base64," + base64_of(jpeg()), "a data URL", "publish the bytes of its image"),
+        (gzip.compress(jpeg()), "a gzip file", "publish what is packed in it"),
+        (
+            b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(),
+            "a part of an HTTP stream",
+            "publish each JPEG of it without its header",
+        ),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + jpeg(), "a part of an HTTP stream", "publish each JPEG of it without its header"),
+    ],
+)
+def test_what_wraps_an_image_is_named(data, what, remedy):
+    with pytest.raises(BadInput, match=f"^the message carries {what}.*; {remedy}"):
+        from_file(data, "jpeg")
+
+
+@pytest.mark.parametrize("data", [b"", b"anything", b"\0" * 40, b"G" * 40, b"\xff\xd8\xff\xe0garbage", jpeg()[:-300]])
+def test_every_refusal_has_a_remedy(data):
+    with pytest.raises(BadInput, match="; (check|publish|lower|choose)"):
+        from_file(data)
+
+
+def test_a_small_part_of_anything_is_not_taken_for_a_stream():
+    for data in (b"\0\0\0\x05\x67abc", b"\0\0\0\x04\xe7abc", b"G" + bytes(187), b"\x12\0"):
+        with pytest.raises(BadInput, match="are no complete JPEG or PNG image, beginning with"):
+            from_file(data)

@@ -31,6 +31,7 @@ WALL = {
     "types": (NUMERICS, {"config", "settings"}),
     "rotation": (NUMERICS, set()),
     "shell_variables": (set(), set()),
+    "shell_mistakes": (set(), {"shell_variables"}),
     "parameter_files": ({"yaml"}, {"config"}),
     "observe": (VISION, {"types", "config", "rotation"}),
     "control": (NUMERICS, {"types", "config", "rotation", "observe", "prune.controller"}),
@@ -45,7 +46,7 @@ WALL = {
     "demo": (ANYTHING_BUT_ROS, CORE | {"sim", "eval", "draw", "shell_variables"}),
     "ros": (
         EVERYTHING,
-        CORE - {"infer"} | NODE_SIDE | {"sim", "draw", "ros", "msg", "srv", "shell_variables", "parameter_files"},
+        CORE - {"infer"} | NODE_SIDE | {"sim", "draw", "ros", "msg", "srv", "shell_mistakes", "parameter_files"},
     ),
 }
 # Programs that look at a running graph from outside: they are no part of what runs on a robot.

@@ -3,9 +3,10 @@
 import pytest
 
 from specprune_ros.config import ConfigError
-from specprune_ros.parameter_files import Section, check, empty_lists, given, read
+from specprune_ros.parameter_files import Section, check, empty_lists, for_name, given, read
 
 BODY = "  ros__parameters:\n    a: 1\n"
+OURS = {"limits.linear_speed", "instruction"}
 
 
 @pytest.fixture
@@ -45,7 +46,6 @@ def test_every_way_to_name_a_node_is_read(file):
         Section("/*", {"a": 1}),
         Section("/left/policy_node", {"b.c": [1.0]}),
     )
-    check([file("/**:\n  ros__parameters: {}\n")], "/policy_node")
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,76 @@ def test_a_path_that_holds_no_file_is_one_line(tmp_path):
 def test_a_file_for_other_nodes_is_refused_with_their_names(file):
     text = f"policy:\n{BODY}sim_node:\n{BODY}"
     with pytest.raises(ConfigError, match="is for /policy_node; its sections are for '/policy', '/sim_node'; name"):
-        check([file(text)], "/policy_node")
+        check([file(text)], "/policy_node", OURS)
     with pytest.raises(ConfigError, match=r"name the section '/\*\*:' or '/left/policy_node:'"):
-        check([file(f"policy_node:\n{BODY}")], "/left/policy_node")
-    check([file(f"sim_node:\n{BODY}/**/policy_node:\n{BODY}")], "/left/policy_node")
+        check([file(f"policy_node:\n{BODY}")], "/left/policy_node", OURS)
+    check([file(f"sim_node:\n{BODY}/**/policy_node:\n{BODY}")], "/left/policy_node", OURS)
+
+
+TIME = "/**: {ros__parameters: {use_sim_time: false}}\n"
+SPEED = "{ros__parameters: {limits.linear_speed: 0.02}}\n"
+
+
+@pytest.mark.parametrize(
+    ("section", "node", "why"),
+    [
+        (f"/policy_nod: {SPEED}", "/policy_node", "'/policy_nod' sets limits.linear_speed, .* name it '/policy_node:'"),
+        (f"/other: {SPEED}", "/policy_node", "'/other' sets limits.linear_speed, but is not for /policy_node; name it"),
+        (f"/Policy-Node:\n{BODY}", "/policy_node", "'/Policy-Node' is not for /policy_node, although its name"),
+        (f"/policynode:\n{BODY}", "/policy_node", "'/policynode' is not for /policy_node, although its name"),
+        (f"/policy_node: {SPEED}", "/left/policy_node", "'/policy_node' is not for /left/policy_node, .* same name"),
+        (f"/left/policy_node:\n{BODY}", "/policy_node", "'/left/policy_node' is not for /policy_node, .* same name"),
+        (f"/lef/**: {SPEED}", "/left/policy_node", r"'/lef/\*\*' sets limits.linear_speed, but is not for"),
+        (f"/*: {SPEED}", "/left/policy_node", r"'/\*' sets limits.linear_speed, but is not for /left/policy_node"),
+        (f"left: {{policy_nide: {SPEED.strip()}}}", "/left/policy_node", "'/left/policy_nide' sets limits"),
+        (f"/policy_nod: {SPEED}/policy_node:\n{BODY}", "/policy_node", "'/policy_nod' sets limits.linear_speed"),
+    ],
+)
+def test_a_mistyped_section_beside_a_right_one_is_refused(file, section, node, why):
+    """It was passed over, and the limits in it with it."""
+    path = file(TIME + section)
+    with pytest.raises(ConfigError, match=rf"^parameter file {path}: section {why}"):
+        check([path], node, OURS)
+
+
+@pytest.mark.parametrize(
+    ("text", "node"),
+    [
+        (f"{TIME}/camera/driver:\n{BODY}/sim_node:\n{BODY}/servo_node:\n{BODY}/pick_node:\n{BODY}", "/policy_node"),
+        (f"{TIME}/camera/**:\n{BODY}", "/policy_node"),
+        (f"{TIME}/left/policy_node: {SPEED}/right/policy_node: {SPEED}", "/left/policy_node"),
+        (f"{TIME}/policy_node: {SPEED}/right/policy_node: {SPEED}", "/policy_node"),
+        (f"/left/**: {SPEED}/right/**: {SPEED}", "/left/policy_node"),
+        (f"/**/policy_node: {SPEED}", "/left/policy_node"),
+    ],
+)
+def test_sections_for_other_nodes_and_other_robots_are_legal(file, text, node):
+    check([file(text)], node, OURS)
+
+
+@pytest.mark.parametrize("text", ["/**: {ros__parameters: {}}", "/policy_node: {ros__parameters: {limits: {}}}"])
+def test_a_file_whose_section_holds_nothing_is_refused(file, text):
+    with pytest.raises(ConfigError, match="sets nothing on /policy_node: .* give parameters below it, or leave"):
+        check([file(text)], "/policy_node", OURS)
+    check([file(f"{text}\n/policy_*: {SPEED}")], "/policy_node", OURS)
+
+
+def test_the_file_that_launch_ros_writes_for_an_empty_dictionary_is_no_mistake(tmp_path):
+    path = tmp_path / "launch_params_ab12"
+    path.write_text("/**:\n  ros__parameters: {}\n")
+    check([path], "/policy_node", OURS)
+
+
+def test_where_there_is_no_namespace_the_last_part_of_the_name_counts(file):
+    text = f"/left/policy_node:\n{BODY}/sim_node:\n{BODY}"
+    assert for_name(file(text), "policy_node", OURS) == {"a": 1}
+    for stray in (f"/policy_nod:\n{BODY}", f"/other: {SPEED}"):
+        with pytest.raises(ConfigError, match="is not for policy_node"):
+            for_name(file(TIME + stray), "policy_node", OURS)
+    with pytest.raises(ConfigError, match="nothing in it is for policy_node; its sections are for '/sim_node'"):
+        for_name(file(f"sim_node:\n{BODY}"), "policy_node", OURS)
+    with pytest.raises(ConfigError, match="sets nothing on policy_node"):
+        for_name(file("/**: {ros__parameters: {}}"), "policy_node", OURS)
 
 
 def test_ros_arguments_are_told_from_others(file):

@@ -200,3 +200,24 @@ def test_images_that_fit_stay_as_they_are():
     assert pixels.shrunk(PIXELS, 8) is PIXELS and pixels.shrunk(PIXELS, 0) is PIXELS
     assert pixels.shrunk(np.zeros((720, 1280, 3), np.uint8), 640).shape == (360, 640, 3)
     assert pixels.shrunk(np.zeros((1080, 1920, 3), np.uint8), 640).shape == (270, 480, 3)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "known"),
+    [
+        ("YUYV", "yuyv"),
+        ("NV12", "nv12"),
+        ("RGB8", "rgb8"),
+        ("Bayer-RGGB8", "bayer_rggb8"),
+        ("bayer_rggb_8", "bayer_rggb8"),
+        ("YUY2", "yuyv"),
+        ("rgb24", "rgb8"),
+        ("BGR", "bgr8"),
+        ("Y16", "mono16"),
+        ("grey", "mono8"),
+        ("YU12", "i420"),
+    ],
+)
+def test_another_spelling_gets_the_known_one(encoding, known):
+    with pytest.raises(BadInput, match=rf"'{encoding}' is not supported \(did you mean {known}\?\); use one of"):
+        pixels.from_raw(bytes(144), encoding, 6, 8, 24)

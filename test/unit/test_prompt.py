@@ -88,6 +88,8 @@ SAME = [
     "ｐｉｃｋ ｕｐ the red cube",
     "pick up the \ud800red cube",
     " " * 50_000 + "pick up the red cube",
+    "pick_up_the_red_cube",
+    "__pick up_ the＿red cube",
 ]
 
 
@@ -142,6 +144,7 @@ def test_any_text_is_encoded_or_refused(llama, bundled, text):
         ("pick up " * 200, rf"is 400 tokens long \(400 words\), at most {MOST_TOKENS} are taken; say in one sentence"),
         ("x" * 5_000_000, "has 1 words \\(5000000 characters\\)"),
         (" .,;! ", "instruction is empty"),
+        ("___", "instruction is empty"),
     ],
 )
 def test_instructions_are_bounded(bundled, text, match):

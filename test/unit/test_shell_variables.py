@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile import HOSTILE
+from hostile import FATAL, HOSTILE
 from hypothesis import strategies as st
 from properties import given
 
 from specprune_ros import shell_variables
-from specprune_ros.shell_variables import RULES, cleaned, mistakes, neighbourhood, own_prefix, writable_folders
+from specprune_ros.shell_mistakes import mistakes, neighbourhood
+from specprune_ros.shell_variables import RULES, cleaned, own_prefix, writable_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "specprune_ros" / "shell_variables.py"
@@ -34,7 +35,7 @@ def run_python(code, **options):
 
 
 def test_every_hostile_variable_is_gone_or_replaced():
-    result = cleaned(shell(**HOSTILE, PYTHONHOME="/nowhere"), Path("/env"))
+    result = cleaned(shell(**HOSTILE, **FATAL), Path("/env"))
     for name, value in HOSTILE.items():
         if name in KEPT:
             assert result[name] == value
@@ -46,7 +47,7 @@ def test_every_hostile_variable_is_gone_or_replaced():
             assert int(result[name]) in shell_variables.PRIVATE_DOMAINS
         else:
             assert name not in result, name
-    assert "PYTHONHOME" not in result
+    assert not FATAL.keys() & result.keys()
 
 
 def test_what_no_rule_names_stays():
@@ -55,6 +56,16 @@ def test_what_no_rule_names_stays():
         "HF_HOME": "/models",
         "https_proxy": "http://proxy:3128",
         "PIP_INDEX_URL": "https://mirror/simple",
+        "PIP_EXTRA_INDEX_URL": "https://other/simple",
+        "PIP_CACHE_DIR": "/cache",
+        "PIP_CERT": "/etc/ssl/own.pem",
+        "PIP_DEFAULT_TIMEOUT": "60",
+        "PYTHON": "/usr/bin/python3.12",
+        "TORCH": "cpu",
+        "TORCH_HOME": "/models",
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+        "PYTEST_XDIST_WORKER": "gw1",
+        "__EGL_VENDOR_LIBRARY_FILENAMES": f"/nowhere:{PROGRAM}",
         "LANG": "de_DE.UTF-8",
         "OPENBLAS_CORETYPE": "Haswell",
         "LIBGL_ALWAYS_SOFTWARE": "1",
@@ -173,7 +184,7 @@ def test_where_ros_cannot_write_there_is_another_folder(tmp_path):
 
 
 def test_check_for_node_ends_with_the_lines_and_nothing_else():
-    code = "from specprune_ros.shell_variables import check_for_node as check; check(); print('went on')"
+    code = "from specprune_ros.shell_mistakes import check_for_node as check; check(); print('went on')"
     done = run_python(code, env=os.environ | {"ROS_DOMAIN_ID": "abc", "RCUTILS_COLORIZED_OUTPUT": "2"})
     assert done.returncode == 1 and done.stdout == ""
     assert [line.partition("=")[0] for line in done.stderr.splitlines()] == [
@@ -191,13 +202,38 @@ def test_check_for_node_ends_with_the_lines_and_nothing_else():
 def test_the_makefiles_way_runs_a_command_in_the_cleaned_environment(tmp_path):
     """Also with a standard library that is not there, and before anything is installed."""
     command = [sys.executable, "-I", "-S", PROGRAM, tmp_path, "env", "-0"]
-    hostile = os.environ | HOSTILE | {"PYTHONHOME": "/nowhere", "PYTHONHASHSEED": "never"}
+    hostile = os.environ | HOSTILE | FATAL
     done = subprocess.run(command, env=hostile, capture_output=True, check=True)
     after = dict(entry.partition("=")[::2] for entry in done.stdout.decode().rstrip("\0").split("\0"))
     expected = cleaned(hostile, tmp_path)
     assert after | {"ROS_DOMAIN_ID": ""} == expected | {"ROS_DOMAIN_ID": ""}  # by process number
     lost = subprocess.run([*command[:5], "/no/such/command"], capture_output=True, text=True)
     assert lost.returncode == 127 and lost.stderr == "/no/such/command: No such file or directory\n"
+
+
+def test_what_python_reads_at_its_start_is_left_out_by_a_second_start():
+    code = (
+        "import sys; from specprune_ros import shell_variables; shell_variables.enter()\n"
+        "import os, tracemalloc; print(tracemalloc.is_tracing(), sys.flags.dev_mode, 'PYTHONDEVMODE' in os.environ)"
+    )
+    done = run_python(code, env=os.environ | {"PYTHONTRACEMALLOC": "3", "PYTHONDEVMODE": "1"})
+    assert done.stdout == "False False False\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("library", "variables"),
+    [
+        ("torch", {"TORCH_LOGS": "bogus"}),
+        ("numpy", {"NPY_DISABLE_CPU_FEATURES": "bogus"}),
+        ("OpenGL.GL", {"PYOPENGL_ERROR_CHECKING": "bogus"}),
+        ("cv2", {"OPENCV_IO_MAX_IMAGE_PIXELS": "bogus"}),
+        ("sys", FATAL),
+    ],
+)
+def test_libraries_can_be_imported_in_the_cleaned_environment(library, variables):
+    pytest.importorskip(library.split(".")[0])
+    done = run_python(f"import {library}", env=cleaned(os.environ | variables, own_prefix()))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(own_prefix() is None, reason="ROS is not this virtual environment's")
