@@ -53,6 +53,8 @@ WALL = {
 ROS_CLIENTS = {
     "demo.client",
     "bench.jitter_client",
+    "bench.drivers",
+    "bench.inputs",
     *(f"bench.faults.{name}" for name in ("robot", "cases", "scene", "node")),
 }
 # Imports that are allowed inside a function, where they cost nothing to those who do not call it.

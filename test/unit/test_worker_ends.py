@@ -122,7 +122,7 @@ def test_closing_while_it_loads(make, monkeypatch):
 
 PARENT = """
 import sys, time
-from specprune_ros.config import Config, Pruning
+from specprune_ros.config import Config
 from specprune_ros.infer.worker import InferenceWorker
 sys.path.insert(0, {helpers!r})
 from test_worker_requests import request
@@ -159,6 +159,7 @@ def test_the_process_dies_with_the_node_also_when_that_is_killed(task, tmp_path)
 
 REQUEST = """
 import numpy as np
+from specprune_ros.config import Pruning
 from specprune_ros.types import InferenceRequest, Mode, Observation
 def request(task):
     images = (np.zeros((16, 16, 3), np.uint8),) * 2
