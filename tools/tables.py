@@ -203,7 +203,7 @@ def demo_table(result: Mapping) -> str:
 def faults_table(result: Mapping) -> str:
     """One line a fault: what became of the node, and for every command interface how long moving commands came."""
     rows = result["rows"]
-    interfaces = list(dict.fromkeys(row["interface"] for row in rows))
+    interfaces = sorted({row["interface"] for row in rows})  # rounds end in any order
     lines = []
     for name in dict.fromkeys(row["fault"] for row in rows):
         group = {row["interface"]: row for row in rows if row["fault"] == name}
@@ -232,6 +232,38 @@ def faults_table(result: Mapping) -> str:
     return "\n".join([table(headings, lines), "", about])
 
 
+def inputs_table(result: Mapping) -> str:
+    rows = [
+        (
+            row["inputs"],
+            str(row["periods"]),
+            str(row["holds"]),
+            str(row["gaps"]),
+            *(f"{row[name]:.2f}" for name in ("p99", "max")),
+            ", ".join(f"{rate:g}" for rate in row["images_hz"] if rate is not None),
+            "" if row["poses_hz"] is None else f"{row['poses_hz']:g}",
+            f"{row['share_of_a_core']:.0%}",
+        )
+        for row in result["rows"]
+    ]
+    headings = ("inputs", "periods", "holds", "gaps > 3 periods", "deviation p99 [ms]", "max")
+    headings += ("images of each view [Hz]", "poses [Hz]", "the node's share of a core")
+    about = f"{result['minutes']:g} minutes each, control at 20 Hz. {_machine(result['machine'])}"
+    return "\n".join([table(headings, rows), "", about])
+
+
+def seam_table(result: Mapping) -> str:
+    """One line for each policy and size of frames: in the process, in a thread, and what the process adds."""
+    lines = []
+    for process, thread in zip(result["rows"][::2], result["rows"][1::2], strict=True):
+        times = [f"{way[part]:.2f}" for way in (process, thread) for part in ("p50", "p99")]
+        frames = f"4 x {process['height']} x {process['width']}"
+        added = f"{process['p50'] - thread['p50']:+.2f}"
+        lines.append((process["policy"], frames, str(process["rounds"]), *times, added))
+    headings = ("policy", "frames", "rounds", "process p50 [ms]", "p99", "thread p50 [ms]", "p99", "added, p50")
+    return "\n".join([table(headings, lines), "", _machine(result["machine"])])
+
+
 def _spread(times: Mapping | None) -> str:
     return " / ".join(f"{times[part]:.0f}" for part in ("p50", "p99", "max")) if times else ""
 
@@ -241,7 +273,7 @@ def _longest(rows, name: str) -> str:
     return f"{max(known):.0f}" if known else ""
 
 
-NO_FAULTS = "Not measured yet."
+NOT_MEASURED = "Not measured yet."
 
 NO_7B = (
     "GPU figures of the 7B model are not measured. On a machine with a GPU: "
@@ -254,7 +286,9 @@ BLOCKS: dict[str, Render] = {
     "stages": results("bench", stages_table),
     "demo": results("demo", demo_table),
     "control": results("control", control_table),
-    "faults": results("faults", faults_table, missing=NO_FAULTS),
+    "faults": results("faults", faults_table, missing=NOT_MEASURED),
+    "inputs": results("inputs", inputs_table, missing=NOT_MEASURED),
+    "seam": results("seam", seam_table, missing=NOT_MEASURED),
     "bench-openvla-7b": results("bench-openvla-7b", bench_model_table, missing=NO_7B),
     "headline": headline,
     "parameters": reference.parameter_table,
