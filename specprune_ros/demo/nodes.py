@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from specprune_ros import shell_variables
 from specprune_ros.config import Config
+from specprune_ros.eval.pool import die_with_parent
 from specprune_ros.eval.results import changed_parameters
 
 NODE_NAME = "policy_node"
@@ -51,7 +51,7 @@ class NodeProcesses:
                 env=self._environment,
                 cwd=self._folder,  # `python -m` looks in the working folder first: not in a source tree
                 start_new_session=True,  # Ctrl-C reaches only us, and we end the nodes in order
-                preexec_fn=_die_with_parent if sys.platform.startswith("linux") else None,
+                preexec_fn=die_with_parent,
             )
 
     def check(self) -> None:
@@ -88,11 +88,6 @@ class NodeProcesses:
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
-
-
-def _die_with_parent() -> None:
-    """Also a SIGKILL of the demo must not leave a simulator running (prctl PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def local_environment() -> dict[str, str]:

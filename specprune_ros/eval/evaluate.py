@@ -228,14 +228,14 @@ def play(jobs: Sequence[Job], config: Config, latency_steps: int, workers: int) 
 
 
 def _play_in_processes(jobs: Sequence[Job], player_args: tuple, workers: int) -> Iterator[tuple[str, Episode]]:
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import as_completed
     from concurrent.futures.process import BrokenProcessPool
 
-    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and the GL context
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=player_args) as pool:
+    from specprune_ros.eval.pool import pool
+
+    with pool(workers, _start_worker, *player_args) as players:
         try:
-            for future in as_completed([pool.submit(_play_job, job) for job in jobs]):
+            for future in as_completed([players.submit(_play_job, job) for job in jobs]):
                 yield future.result()
         except BrokenProcessPool:
             raise ChildProcessError(

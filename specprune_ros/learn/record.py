@@ -8,10 +8,9 @@ what is missing is recorded, so an interrupted recording continues and a larger 
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from specprune_ros.eval.pool import pool
 from specprune_ros.learn.demos import (
     EVALUATION_SEEDS,
     EVERY,
@@ -87,13 +87,12 @@ def record(out_dir, lots: Sequence[Lot], workers: int = 2, limit_s: float | None
     if not tasks:
         return []
     progress = _Progress(sum(len(task.seeds) for task in tasks), limit_s)
-    context = multiprocessing.get_context("spawn")  # a fork would inherit the GL context
     made, pending = [], set()
-    with ProcessPoolExecutor(min(workers, len(tasks)), context) as pool:
+    with pool(min(workers, len(tasks))) as recorders:
         queue = iter(tasks)
         while True:
             while len(pending) < workers and not progress.late() and (task := next(queue, None)):
-                pending.add(pool.submit(_record_file, task))
+                pending.add(recorders.submit(_record_file, task))
             if not pending:
                 return made
             done, pending = wait(pending, return_when=FIRST_COMPLETED)

@@ -8,13 +8,12 @@ them."""
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from specprune_ros.control.safety import SafetyState
 from specprune_ros.eval.machine import load_average, machine
+from specprune_ros.eval.pool import pool
 from specprune_ros.eval.progress import progress
 from specprune_ros.eval.results import write_json
 from specprune_ros.eval.stats import percentiles_ms
@@ -106,9 +106,8 @@ def play(rounds: Sequence[tuple[str, int]], workers: int) -> Iterator[list[Trial
         for interface, seed in rounds:
             yield play_round(interface, seed)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) as pool:
-        for future in as_completed([pool.submit(play_round, *one) for one in rounds]):
+    with pool(workers) as players:
+        for future in as_completed([players.submit(play_round, *one) for one in rounds]):
             yield future.result()
 
 
