@@ -51,7 +51,7 @@ class NodeProcesses:
                 env=self._environment,
                 cwd=self._folder,  # `python -m` looks in the working folder first: not in a source tree
                 start_new_session=True,  # Ctrl-C reaches only us, and we end the nodes in order
-                preexec_fn=die_with_parent,
+                preexec_fn=_begin,
             )
 
     def check(self) -> None:
@@ -88,6 +88,13 @@ class NodeProcesses:
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
+
+
+def _begin() -> None:
+    """What a node does before it is one: it ends with whoever started it, and hears a SIGHUP although nohup ignores it
+    for its own children."""
+    die_with_parent()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def local_environment() -> dict[str, str]:

@@ -15,6 +15,7 @@ from specprune_ros import rotation
 from specprune_ros.bench.faults.judge import Judge, Seen
 from specprune_ros.config import Limits, Supervision
 from specprune_ros.msg import Action, ActionChunk
+from specprune_ros.observe.continuity import SETTLED_S
 from specprune_ros.ros import convert, qos
 from specprune_ros.types import EndEffector
 
@@ -168,6 +169,7 @@ class Rig:
             self.trigger("disarm")
             self.watch.forbid()
             self.robot.place(self.robot.START)
+            self.graph.spin(SETTLED_S + 0.5)  # until the node believes it there
 
     def until_moving(self, count=4):
         before = len(self.watch.moves())

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 def test_the_demo_runs_over_ros_with_both_nodes_as_processes(tmp_path, monkeypatch, capsys):
     """Random weights pick nothing, but everything between the topics and the report is real."""
-    monkeypatch.setattr("specprune_ros.demo.run.EPISODE_TIMEOUT_S", 3.0)
+    monkeypatch.setattr("specprune_ros.demo.run.EPISODE_TIMEOUT_S", 10.0)
     weights = write_tiny_checkpoint(tmp_path / "tiny")
     argv = ["demo", "--episodes", "1", "--report", str(tmp_path / "report"), "--json", str(tmp_path / "copy.json")]
     assert cli.main([*argv, "--set", f"policy.checkpoint={weights}"]) == 0

@@ -124,7 +124,6 @@ FAULTS = {
     "empty image": ({0: changed(width=0)}, "the image is empty"),
     "state dropped": ({"silent": {"pose"}}, f"{POSE} is"),
     "state frozen": ({"pose": frozen()}, f"{POSE} is"),
-    "state delayed": ({"pose": older(0.6)}, f"{POSE} is 0."),
     "state not finite": ({"pose": at(y=NAN)}, "not finite"),
     "state infinite": ({"pose": at(z=float("inf"))}, "not finite"),
     "no rotation": ({"pose": turned}, "quaternion has norm 1.414"),
@@ -146,6 +145,17 @@ def test_a_bad_input_brings_the_arm_to_rest_until_it_is_good_again(rig, name):
     rig.until_held_because(reason)
     assert "armed" in rig.safety[-1].data, "a fault that passes does not disarm"
     rig.robot.heal()
+    rig.until_moving()
+
+
+def test_a_pose_whose_stamps_go_back_disarms(rig):
+    """Nothing can be compared with what was commanded before."""
+    rig.robot.spoil = {"pose": older(0.6)}
+    rig.until_state("disarmed: the stamps of the robot state went back by 0.")
+    rig.watch.forbid()
+    rig.assert_silence()
+    rig.robot.heal()
+    rig.arm()
     rig.until_moving()
 
 

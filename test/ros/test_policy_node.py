@@ -178,7 +178,7 @@ def test_a_new_instruction_starts_without_memory(bench):
 def test_diagnostics_name_rates_and_counts(bench):
     bench.graph.until(lambda: bench.reason() == "", what="diagnostics of a moving node")
     values = {pair.key: pair.value for status in bench.diagnostics[-1].status for pair in status.values}
-    assert 3 < float(values["control rate [Hz]"]) < 25
+    assert 3 < float(values["control rate [Hz]"]) < 40  # it makes up for a pause of the machine
     assert 3 < float(values["/camera/wrist/color/image_raw rate [Hz]"]) < 30
     assert values["tokens kept"] == "384" and int(values["commands"]) > 0
 
@@ -212,10 +212,18 @@ def test_a_clock_that_stands_still_is_named(graph):
     bench.until_held_because("/clock")
 
 
+@pytest.fixture
+def terminal():
+    """Started with SIGHUP ignored, as by nohup, a node goes on ignoring it: here it is started from a terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("number", "task"), [(signal.SIGTERM, "move"), (signal.SIGINT, "hang"), (signal.SIGHUP, "move")]
 )
-def test_the_last_message_is_a_stop(graph, number, task):
+def test_the_last_message_is_a_stop(graph, number, task, terminal):
     bench = Bench(graph, instruction="move")
     bench.until_moving()
     if task == "hang":
