@@ -16,7 +16,7 @@ from specprune_ros.msg import NodeStatus
 from specprune_ros.ros import qos
 
 START_S = 120.0
-"""Longest wait for the first command."""
+"""Longest wait for the first chunk."""
 
 
 class Listener:
@@ -31,7 +31,7 @@ class Listener:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints one line of JSON; 1 when the node never commands."""
+    """Prints one line of JSON; 1 when the node never has a chunk."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, required=True)
     args = parser.parse_args(argv)
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     node = rclpy.create_node("jitter_client")
     listener = Listener(node)
     try:
-        if not _spin(node, START_S, lambda: listener.status.commands > 0):
-            print(f"the policy node never commanded: {listener.status.hold_reason}", file=sys.stderr)
+        if not _spin(node, START_S, lambda: listener.status.accepted > 0):
+            print(f"the policy node never had a chunk: {listener.status.hold_reason}", file=sys.stderr)
             return 1
         _spin(node, args.seconds, lambda: False)
     finally:
