@@ -78,8 +78,9 @@ def measure(row: Row, seconds: float) -> dict[str, object]:
 
     from specprune_ros.bench.faults.scene import LiveScene
     from specprune_ros.ros import qos
+    from specprune_ros.ros.launching import PROFILES
 
-    environment = {"FASTDDS_DEFAULT_PROFILES_FILE": str(profile())} if row.profiled else {}
+    environment = dict.fromkeys(PROFILES, str(profile())) if row.profiled else {}
     domain = 1 + os.getpid() % 100
     with tempfile.TemporaryDirectory() as folder:
         scene = LiveScene("action", Path(folder), domain, row.changes, row.without, environment)
