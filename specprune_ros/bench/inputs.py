@@ -116,7 +116,7 @@ def profile() -> Path:
 
     try:
         return Path(get_package_share_directory("specprune_ros"), "config", "fastdds.xml")
-    except PackageNotFoundError:
+    except (PackageNotFoundError, OSError):  # not found, or there is no AMENT_PREFIX_PATH at all
         return Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
 
 
