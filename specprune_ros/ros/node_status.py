@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import asdict
 
 from rclpy.node import Node
@@ -17,6 +18,7 @@ from specprune_ros.ros.instructions import Instructions
 from specprune_ros.ros.model_host import ModelHost
 
 TOPIC = "~/node_status"
+SAY_S = 0.1
 MODEL_STATES = {
     None: ModelStatus.NONE,
     WorkerState.LOADING: ModelStatus.LOADING,
@@ -36,11 +38,13 @@ class NodeStatusOutput:
         self._node, self._model, self._gate, self._instructions = node, model, gate, instructions
         self._publisher = node.create_publisher(NodeStatus, TOPIC, qos.LATCHED)
         self._said: tuple | None = None
+        self._said_s = 0.0
 
     def changed(self, state: int, hold_reason: str) -> bool:
         """Something that programs wait for is not what was last said. state: of NodeStatus; hold_reason: why nothing is
-        commanded, which counts as changed when more than its numbers is."""
-        return self._said != (*self._essence(state), _words(hold_reason))
+        commanded, which counts as changed when more than its numbers is. Not sooner than SAY_S after the last time."""
+        soon = time.monotonic() - self._said_s < SAY_S
+        return not soon and self._said != (*self._essence(state), _words(hold_reason))
 
     def publish(
         self,
@@ -52,6 +56,7 @@ class NodeStatusOutput:
         steadiness: Steadiness,
     ) -> None:
         """latencies_ms: p50 and p95 of the last inferences."""
+        self._said_s = time.monotonic()
         essence = _, ready, model_state, safety = self._essence(state)
         self._said = (*essence, _words(hold_reason))
         message = NodeStatus(state=state, ready=ready, hold_reason=hold_reason, safety=safety)

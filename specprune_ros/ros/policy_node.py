@@ -216,8 +216,10 @@ class PolicyNode:
         self._diagnostics.ticked(reason)
         self._log_reset()
         # The command is out: now, and not just before the next one, is the time for what takes a while.
-        if time.monotonic() - self._reported_s >= REPORT_S or self._status.changed(self._state, reason or ""):
+        if time.monotonic() - self._reported_s >= REPORT_S:
             self._report()
+        elif self._status.changed(self._state, reason or ""):
+            self._say()
 
     def _log_reset(self) -> None:
         if self._counters.resets != self._resets:
@@ -318,25 +320,23 @@ class PolicyNode:
         self._reported_s = time.monotonic()
         if self._loop is None:
             self._diagnostics.hold_reason = self._why_inactive()
-        steadiness = self._timer.steadiness() if self._timer else Steadiness()
         streams = self._inputs.streams() if self._inputs else []
         no_time = self._inputs.clock_problem(self._now_ns()) if self._inputs else None
         self._diagnostics.hand = self._commands.hand
+        steadiness = self._timer.steadiness() if self._timer else Steadiness()
         self._diagnostics.publish(self._loop, streams, steadiness, no_time)
-        self._status.publish(
-            self._state,
-            self._diagnostics.hold_reason or "",
-            self._counters,
-            self._diagnostics.latencies_ms(),
-            self._parameters.config.control.rate,
-            steadiness,
-        )
+        self._say()
+
+    def _say(self) -> None:
+        """The status alone: diagnostics take milliseconds, and their rates are those of about a second."""
+        reason, rate_hz = self._diagnostics.hold_reason or "", self._parameters.config.control.rate
+        latencies_ms = self._diagnostics.latencies_ms()
+        steadiness = self._timer.steadiness() if self._timer else Steadiness()
+        self._status.publish(self._state, reason, self._counters, latencies_ms, rate_hz, steadiness)
 
     @property
     def _state(self) -> int:
-        if self._loop:
-            return NodeStatus.ACTIVE
-        return NodeStatus.INACTIVE if self._policy else NodeStatus.UNCONFIGURED
+        return NodeStatus.ACTIVE if self._loop else NodeStatus.INACTIVE if self._policy else NodeStatus.UNCONFIGURED
 
     def _now_ns(self) -> int:
         return self.node.get_clock().now().nanoseconds
