@@ -28,7 +28,7 @@ test: venv  ## the test suite, on two cores: graphs mostly wait and run beside t
 	@$(CLEAN) $(VENV)/bin/python -m pytest -n 3 --dist loadscope --durations=15 -m "not slow" $(ARGS)
 
 check: lint types  ## before a commit: lint, types and the fast tests
-	@$(CLEAN) $(VENV)/bin/python -m pytest -q -m "not slow and not ros and not sim" $(ARGS)
+	@$(CLEAN) $(VENV)/bin/python -m pytest -q -n 2 --dist loadscope -m "not slow and not ros and not sim" $(ARGS)
 
 lint: venv  ## ruff: rules and formatting
 	@$(CLEAN) $(VENV)/bin/ruff check .
