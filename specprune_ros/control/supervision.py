@@ -81,7 +81,7 @@ class Supervisor:
             "translation": pose.position_m - self._rest.position_m,
             "rotation": rotation.difference(pose.quaternion_xyzw, self._rest.quaternion_xyzw),
         }
-        allowed = {"translation": settings.drift_translation, "rotation": settings.drift_rotation}
+        allowed = _allowed_drift(settings)
         for part, unit in UNITS.items():
             if size(moved[part]) > allowed[part]:
                 time_s = (pose.stamp_ns - self._rest.stamp_ns) / NANOSECONDS
@@ -90,6 +90,11 @@ class Supervisor:
                     f"{unit} within {time_s:.2f} s (supervision.drift_{part} {allowed[part]:g} {unit}); {PUSHED}"
                 )
         return None
+
+
+def _allowed_drift(settings: Supervision) -> dict[str, float]:
+    """Motion that no command need explain: [m] and [rad]."""
+    return {"translation": settings.drift_translation, "rotation": settings.drift_rotation}
 
 
 def _constant(told: Track, since_ns: int) -> bool:
@@ -131,7 +136,7 @@ def _unexplained(told: Track, measured: Track, settings: Supervision) -> str | N
         # The newest pose that is older than the window: after an outage that is the last one before it.
         before = max(0, int(np.searchsorted(measured.stamps_ns, now_ns - round(window_s * NANOSECONDS), "right")) - 1)
         moves = {part: _moved(part, measured, before) for part in UNITS}
-        allowed = {"translation": settings.drift_translation, "rotation": settings.drift_rotation}
+        allowed = _allowed_drift(settings)
         if all(size(moves[part]) <= allowed[part] for part in UNITS):
             continue
         begin_ns = measured.stamps_ns[before] - round((settings.delay + AFTERWARDS_S) * NANOSECONDS)
