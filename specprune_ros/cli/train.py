@@ -11,7 +11,7 @@ from specprune_ros.config import ConfigError
 from specprune_ros.learn.recipe import POLICIES, RECIPES, SHORT_STEPS, Recipe, Stage
 from specprune_ros.sim.suites import SUITES
 
-PARTS = ("record", "vision", "policy")
+PARTS = ("motions", "record", "vision", "policy")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", choices=RECIPES, default="", help="amounts and stages (default: gpu where there is one, else cpu)"
     )
     parser.add_argument(
-        "--until", choices=PARTS, default=PARTS[-1], help="the last part to do: recording, towers, policy"
+        "--until", choices=PARTS, default=PARTS[-1], help="the last part to do: recording without pictures, recording, towers, policy"
     )
     parser.add_argument("--no-record", action="store_true", help="train on the demonstrations that are there")
     parser.add_argument("--limit", type=float, metavar="S", help="seconds for each part; training is fitted into it")
@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_record and not args.export_only:
         from specprune_ros.learn.record import record
 
-        record(args.work / "demos", lots(recipe), args.workers, args.limit)
-    if args.until == "record" and not args.export_only:
+        record(args.work / "demos", lots(recipe), args.workers, args.limit, pictures=args.until != "motions")
+    if args.until in ("motions", "record") and not args.export_only:
         return 0
     return _train(args, recipe, device)
 

@@ -17,6 +17,9 @@ row is one control period; rows are EVERY periods apart.
     about (N,) u8                            bit i: the goal that is now in force names thing i
     kind, colour (E, THINGS) u8              of every thing: index into KIND_NAMES and COLOURS, NONE where there is none
     suite, instruction (E,) str, episode_ends (E,) i64 exclusive, seeds (E,) i64, success (E,) bool
+
+A file ``motions_...`` holds the same without pictures (jpeg, jpeg_ends, seen), but with `configuration` (N, q) f32, the
+positions of all joints of the scene, which they can be made from.
 """
 
 from __future__ import annotations
@@ -52,7 +55,8 @@ PER_STEP = (
     "about",
 )
 PER_EPISODE = ("kind", "colour", "suite", "instruction", "seeds", "success")
-FILE_NAME = re.compile(r"demos_([a-z]+)_(\d+)_(\d+)\.npz")
+MOTIONS = "motions"
+FILE_NAME = re.compile(r"[a-z]+_([a-z]+)_(\d+)_(\d+)\.npz")
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,11 @@ def load(folder) -> Demos:
     )
 
 
-def recorded(folder) -> list[tuple[Path, str, range]]:
-    """(path, suite, seeds) of every file of demonstrations in a folder, by what their names say, ordered by name."""
+def recorded(folder, kind: str = "demos") -> list[tuple[Path, str, range]]:
+    """(path, suite, seeds) of every file of a kind, demos or motions, in a folder, by what their names say, ordered by
+    name."""
     found = []
-    for path in sorted(Path(folder).glob("demos_*.npz")):
+    for path in sorted(Path(folder).glob(f"{kind}_*.npz")):
         if match := FILE_NAME.fullmatch(path.name):
             first, count = int(match[2]), int(match[3])
             found.append((path, match[1], range(first, first + count)))

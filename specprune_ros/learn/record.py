@@ -3,6 +3,9 @@ periods if nothing disturbed it, found by branching the simulation. It never con
 
 `demos.py` says what a file holds. A lot says which episodes there should be; what is there already is kept, and only
 what is missing is recorded, so an interrupted recording continues and a larger one extends it.
+
+Simulating takes most of the time and needs a CPU; pictures need an OpenGL driver and take many bytes. So they may be
+made later and elsewhere: a file of motions holds what was simulated, and pictures are developed from it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from specprune_ros.learn.demos import (
     EVERY,
     HORIZON,
     KIND_NAMES,
+    MOTIONS,
     NONE,
     THINGS,
     TRAINING_SEED0,
@@ -36,6 +40,8 @@ from specprune_ros.sim.expert import expert_action, focus, waypoint
 EXTRA_STEPS = 6  # recorded after success, so that keeping still afterwards is shown too
 PILOT_STEPS = 6  # of a chunk, before the next one is asked for
 NOISE_SHARE = 0.55  # of the longest episode; then there is no noise any more
+
+ONCE = ("kind", "colour", "success", "instruction")  # what an episode has once
 
 _env: TabletopEnv | None = None  # one per worker process
 
@@ -63,16 +69,23 @@ class Lot:
 
 @dataclass(frozen=True)
 class _Task:
+    """A file of demonstrations to make, of the episodes of some seeds of a lot, or from a file of their motions."""
+
     path: Path
     lot: Lot
     seeds: range
+    motions: Path | None = None
+    pictures: bool = True
 
 
-def record(out_dir, lots: Sequence[Lot], workers: int = 2, limit_s: float | None = None) -> list[Path]:
+def record(
+    out_dir, lots: Sequence[Lot], workers: int = 2, limit_s: float | None = None, pictures: bool = True
+) -> list[Path]:
     """Record what the lots name and is not there; return the paths of the new files.
 
     Lots take turns, so that what is there is balanced whenever it ends. limit_s: no new file is begun after so many
-    seconds. ValueError for seeds that are kept for evaluation.
+    seconds. pictures: False leaves them to a later call, which begins with them. ValueError for seeds that are kept
+    for evaluation.
     """
     for lot in lots:
         if lot.episodes and lot.seed0 in EVALUATION_SEEDS:
@@ -82,8 +95,10 @@ def record(out_dir, lots: Sequence[Lot], workers: int = 2, limit_s: float | None
             )
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    turns = zip_longest(*(missing(out, lot) for lot in lots))
+    turns = zip_longest(*(missing(out, lot, pictures) for lot in lots))
     tasks = [task for turn in turns for task in turn if task]
+    if pictures:
+        tasks = undeveloped(out) + tasks
     if not tasks:
         return []
     progress = _Progress(sum(len(task.seeds) for task in tasks), limit_s)
@@ -102,21 +117,35 @@ def record(out_dir, lots: Sequence[Lot], workers: int = 2, limit_s: float | None
                 progress.file(path, *numbers)
 
 
-def missing(out: Path, lot: Lot) -> list[_Task]:
+def missing(out: Path, lot: Lot, pictures: bool = True) -> list[_Task]:
     """The files that are still to be recorded for a lot: its seeds that no file holds, in runs."""
-    there = {seed for _, suite, seeds in recorded(out) if suite == lot.suite for seed in seeds}
+    files = [*recorded(out), *recorded(out, MOTIONS)]
+    there = {seed for _, suite, seeds in files if suite == lot.suite for seed in seeds}
     wanted = [seed for seed in range(lot.seed0, lot.seed0 + lot.episodes) if seed not in there]
     runs = [[s for _, s in run] for _, run in groupby(enumerate(wanted), lambda pair: pair[1] - pair[0])]
+    kind = "demos" if pictures else MOTIONS
     return [
-        _Task(out / f"demos_{lot.suite}_{part[0]}_{len(part)}.npz", lot, range(part[0], part[-1] + 1))
+        _Task(
+            out / f"{kind}_{lot.suite}_{part[0]}_{len(part)}.npz", lot, range(part[0], part[-1] + 1), pictures=pictures
+        )
         for run in runs
         for part in (run[i : i + lot.per_file] for i in range(0, len(run), lot.per_file))
     ]
 
 
+def undeveloped(out: Path) -> list[_Task]:
+    """The files of demonstrations that are still to be made from files of motions."""
+    tasks = []
+    for path, suite, seeds in recorded(out, MOTIONS):
+        demos = path.with_name(path.name.replace(MOTIONS, "demos", 1))
+        if not demos.exists():
+            tasks.append(_Task(demos, Lot(suite, len(seeds), seeds[0]), seeds, motions=path))
+    return tasks
+
+
 def record_episode(env: TabletopEnv, lot: Lot, seed: int) -> dict:
-    """One demonstration as arrays with a leading row axis, as in the file, but `jpegs`, a list of (bytes, bytes), and
-    what the file has once an episode."""
+    """What happens in one demonstration, as arrays with a leading row axis, and what the file has once an episode. No
+    pictures: `develop` makes them from `configuration`."""
     instruction = env.reset(seed, lot.scattered, lot.suite)
     last_noisy = round(NOISE_SHARE * env.max_steps)
     fly = _pilot(lot.pilot, env, instruction) if lot.pilot else PushNoise(np.random.default_rng([seed, 1]), last_noisy)
@@ -131,41 +160,68 @@ def record_episode(env: TabletopEnv, lot: Lot, seed: int) -> dict:
         after_success += env.success() or after_success > 0
         if after_success > EXTRA_STEPS:
             break
-    episode = {key: np.stack([row[key] for row in rows]) for key in rows[0] if key != "jpegs"}
-    looks = _looks(state)
-    return {
-        **episode,
-        **looks,
-        "jpegs": [row["jpegs"] for row in rows],
-        "success": bool(after_success),
-        "instruction": instruction,
-    }
+    episode = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    return {**episode, **_looks(state), "success": bool(after_success), "instruction": instruction}
+
+
+def develop(env: TabletopEnv, suite: str, seed: int, configurations: np.ndarray, pressed: np.ndarray) -> dict:
+    """What the cameras see in the rows of an episode: `jpegs`, a list of bytes, third-person and wrist image in turn,
+    and `seen`, as in the file. configurations (n, q) float32, pressed (n,) bool: of the rows."""
+    env.reset(seed, suite=suite)  # looks and light of the episode
+    jpegs, seen = [], []
+    for configuration, lit in zip(configurations, pressed, strict=True):
+        env.show(configuration, bool(lit))
+        jpegs += [_jpeg(env.render(camera)) for camera in CAMERAS]
+        seen.append(np.stack([_seen(env.render_cover(camera)) for camera in CAMERAS]))
+    return {"jpegs": jpegs, "seen": np.stack(seen)}
 
 
 def _record_file(task: _Task) -> tuple[Path, int, int, int]:
     """Record one file; (path, episodes, rows, successes)."""
     global _env
     _env = _env or TabletopEnv()
-    episodes = [record_episode(_env, task.lot, seed) for seed in task.seeds]
-    jpegs = [image for episode in episodes for pair in episode.pop("jpegs") for image in pair]
-    once = {key: np.array([episode.pop(key) for episode in episodes]) for key in ("kind", "colour", "success")}
-    instruction = np.array([episode.pop("instruction") for episode in episodes])
-    arrays = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
+    if task.motions:
+        with np.load(task.motions) as data:
+            arrays = {key: data[key] for key in data.files}
+    else:
+        arrays = _simulated(task)
+    if task.pictures:
+        arrays |= _developed(arrays)
+        del arrays["configuration"]
     temporary = task.path.with_suffix(".part")
     with open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            **arrays,
-            **once,
-            jpeg=np.frombuffer(b"".join(jpegs), np.uint8),
-            jpeg_ends=np.cumsum([len(image) for image in jpegs]).reshape(-1, 2),
-            episode_ends=np.cumsum([len(episode["proprio"]) for episode in episodes]),
-            seeds=np.array(task.seeds),
-            suite=np.array([task.lot.suite] * len(episodes)),
-            instruction=instruction,
-        )
+        np.savez_compressed(file, **arrays)
     temporary.rename(task.path)
-    return task.path, len(episodes), len(arrays["proprio"]), int(once["success"].sum())
+    return task.path, len(task.seeds), len(arrays["proprio"]), int(arrays["success"].sum())
+
+
+def _simulated(task: _Task) -> dict[str, np.ndarray]:
+    """The episodes of a task as the arrays of a file of motions."""
+    episodes = [record_episode(_env, task.lot, seed) for seed in task.seeds]
+    once = {key: np.array([episode.pop(key) for episode in episodes]) for key in ONCE}
+    return {
+        **{key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]},
+        **once,
+        "episode_ends": np.cumsum([len(episode["proprio"]) for episode in episodes]),
+        "seeds": np.array(task.seeds),
+        "suite": np.array([task.lot.suite] * len(episodes)),
+    }
+
+
+def _developed(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The pictures of what `_simulated` gives, as the arrays of a file of demonstrations."""
+    jpegs, seen, start = [], [], 0
+    for seed, suite, end in zip(arrays["seeds"], arrays["suite"], arrays["episode_ends"], strict=True):
+        rows = slice(start, end)
+        shown = develop(_env, str(suite), int(seed), arrays["configuration"][rows], arrays["pressed"][rows])
+        jpegs += shown["jpegs"]
+        seen.append(shown["seen"])
+        start = end
+    return {
+        "jpeg": np.frombuffer(b"".join(jpegs), np.uint8),
+        "jpeg_ends": np.cumsum([len(image) for image in jpegs]).reshape(-1, 2),
+        "seen": np.concatenate(seen),
+    }
 
 
 class _Progress:
@@ -234,11 +290,10 @@ def _row(env: TabletopEnv, state, executed) -> dict:
     positions = np.zeros((THINGS, 3), np.float32)
     positions[: len(names)] = [thing.position_m for thing in state.things.values()]
     return {
-        "jpegs": tuple(_jpeg(env.render(camera)) for camera in CAMERAS),
+        "configuration": env.configuration(),
         "proprio": env.proprio(),
         "chunk": _undisturbed_chunk(env, state).astype(np.float32),
         "executed": executed.astype(np.float32),
-        "seen": np.stack([_seen(env.render_cover(camera)) for camera in CAMERAS]),
         "positions_m": positions,
         "pressed": np.bool_(state.pressed),
         "focus": np.uint8(names.index(focus(state))),

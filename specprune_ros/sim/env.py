@@ -149,6 +149,18 @@ class TabletopEnv:
         world.controller.restore(controller)
         return self.state()
 
+    def configuration(self) -> np.ndarray:
+        """(q,) float32: the positions of all joints of the scene, things included; what ``show`` takes."""
+        return self._world.data.qpos.astype(np.float32)
+
+    def show(self, configuration: np.ndarray, pressed: bool) -> None:
+        """Put everything where it was when ``configuration`` gave this, in an episode of the same seed and suite, to
+        look at it: nothing moves, and no stepping may follow."""
+        world = self._world
+        world.data.qpos[:] = configuration
+        world.pressed = pressed
+        mujoco.mj_forward(world.model, world.data)
+
     def proprio(self) -> np.ndarray:
         """(8,) float32: TCP x, y, z [m]; rotation vector with x >= 0 [rad]; left finger and minus right finger [m], as
         in LIBERO.
