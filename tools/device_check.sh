@@ -5,10 +5,11 @@
 #   OUT=DIR        what comes back: at most 6 files, of less than 1 MiB each
 #   SCALE=tiny     the same path on a CPU in a minute or two: a rehearsal, what it measures is nothing
 #   BUDGET_S=440   seconds for everything
+#   BENCH_S=130    seconds after which the benchmark begins no new round
 #   PYTHON=python3 a Python with torch, transformers, timm, opencv-python-headless, numpy, pyyaml, rich and safetensors
 set -uo pipefail
 cd "$(dirname "$0")/.."
-: "${OUT:=report/device_check}" "${SCALE:=full}" "${BUDGET_S:=440}" "${PYTHON:=python3}"
+: "${OUT:=report/device_check}" "${SCALE:=full}" "${BUDGET_S:=440}" "${BENCH_S:=130}" "${PYTHON:=python3}"
 mkdir -p "$OUT"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 failed=0
@@ -32,7 +33,7 @@ part() { # part NAME SECONDS COMMAND...
 part probes 110 "$PYTHON" tools/device_probes.py --scale "$SCALE" --json "$OUT/probes.json"
 part tests 90 "$PYTHON" -m pytest -q -p no:cacheprovider -p no:xdist -rs -m gpu --junitxml="$OUT/tests.xml" \
     $(grep -l "mark.gpu" test/unit/*.py)
-part bench 220 "$PYTHON" -m specprune_ros.cli.main bench --model openvla-7b --scale "$SCALE" --time-limit 130 \
+part bench 220 "$PYTHON" -m specprune_ros.cli.main bench --model openvla-7b --scale "$SCALE" --time-limit "$BENCH_S" \
     --json "$OUT/bench-openvla-7b.json"
 part profile 60 "$PYTHON" tools/device_probes.py --scale "$SCALE" --profile --json "$OUT/profile.json"
 ls -l "$OUT"

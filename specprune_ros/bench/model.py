@@ -19,7 +19,7 @@ from rich.console import Console
 
 from specprune_ros.bench.gpu import gpu_state, peak_gib, synchronise
 from specprune_ros.bench.model_report import result_of, tables
-from specprune_ros.bench.model_rows import CAMERA_PIXELS, OBSERVATIONS, ModelRow, Warnings, frames, place
+from specprune_ros.bench.model_rows import CAMERA_PIXELS, OBSERVATIONS, ModelRow, Warnings, frames, place, same_weights
 from specprune_ros.bench.roofline import Rates, measure_rates
 from specprune_ros.bench.stock import Stock
 from specprune_ros.config import Config
@@ -36,6 +36,9 @@ from specprune_ros.types import ACTION_HIGH, ACTION_LOW, InferenceRequest, Mode,
 FRAME_OFFSET = 11
 CHANGED_LEVEL, CHANGED_PASSES = 0.37, 12
 """An aggressiveness that no row and no preset has, and passes after the change to it."""
+CAPTURED = ("graph", "compiled")
+"""Policies on captured graphs: of plain operations, and of layers that torch.compile fused."""
+COMPILED_LEVELS = (0.5, 1.0)
 SETTLE = 3
 """Uncounted inferences of a row after its warm-up: the first has no history and is dense."""
 
@@ -79,6 +82,8 @@ class ModelBench:
         self.policies = {"eager": Policy(self.checkpoint, engine="eager")}
         if self.device.type == "cuda":
             self.policies["graph"] = Policy(self.checkpoint, engine="graph")
+            self.policies["compiled"] = Policy(same_weights(self.checkpoint), engine="graph")
+            self.policies["compiled"].compile()
         self.observations, c = frames(self.checkpoint), self.checkpoint.config
         prompt = self.checkpoint.prompt.encode(self.observations[0].instruction)
         self.layout = Layout(
@@ -92,13 +97,13 @@ class ModelBench:
         self.after_change_ms: float | None = None
 
     def rows(self, levels: Sequence[float], eager: bool) -> list[ModelRow]:
-        """Stock, dense, and pruned at every level in both modes; pruned op by op only if asked for or nothing else
-        can run."""
+        """Stock, dense, and pruned at every level in both modes, with compiled layers at two; pruned op by op only if
+        asked for or nothing else can run."""
         dense = variant(self.config, "dense")
         rows = [ModelRow("stock", "stock", Mode.DENSE, dense)]
-        rows += [ModelRow("dense", engine, Mode.DENSE, dense) for engine in ("eager", "graph")]
-        for engine in ("eager", "graph") if eager or "graph" not in self.policies else ("graph",):
-            for level in levels:
+        rows += [ModelRow("dense", engine, Mode.DENSE, dense) for engine in ("eager", "graph", "compiled")]
+        for engine in ("eager", *CAPTURED) if eager or "graph" not in self.policies else CAPTURED:
+            for level in levels if engine != "compiled" else COMPILED_LEVELS:
                 pruned = self.config.updated({"pruning.aggressiveness": level})
                 rows += [ModelRow("pruned", engine, mode, pruned) for mode in (Mode.COARSE, Mode.FINE)]
         return rows
@@ -195,8 +200,9 @@ class ModelBench:
             row.skipped = f"not captured: {self.policies[row.engine].engine_state}"
 
     def _ran(self, row: ModelRow) -> str:
-        """The engine that really ran the row's last inference."""
-        return self.policies[row.engine].ran if row.engine in self.policies else row.engine
+        """What really ran the row's last inference: its engine's name, unless it fell back."""
+        policy = self.policies.get(row.engine)
+        return row.engine if policy is None or policy.ran == policy.engine.name else policy.ran
 
     def _timed(self, row: ModelRow, index: int) -> tuple[float, dict[str, float]]:
         """One inference: (end to end [ms], stages [ms])."""
@@ -260,7 +266,7 @@ class ModelBench:
         """Largest difference of actions on the same frames, against our dense engine op by op."""
         by_engine = {row.engine: row for row in rows if row.name != "pruned" and not row.skipped}
         reference, found = by_engine.get("eager"), {}
-        for engine in ("stock", "graph"):
+        for engine in ("stock", *CAPTURED):
             if reference is not None and engine in by_engine:
                 ours, other = reference.actions, np.clip(by_engine[engine].actions, ACTION_LOW, ACTION_HIGH)
                 found[f"{engine}_vs_eager"] = float(np.abs(ours - other).max())

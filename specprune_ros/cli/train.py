@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe", choices=RECIPES, default="", help="amounts and stages (default: gpu where there is one, else cpu)"
     )
     parser.add_argument(
-        "--until", choices=PARTS, default=PARTS[-1], help="the last part to do: recording without pictures, recording, towers, policy"
+        "--until",
+        choices=PARTS,
+        default=PARTS[-1],
+        help="the last part to do: recording without pictures, recording, towers, policy (default: %(default)s)",
     )
     parser.add_argument("--no-record", action="store_true", help="train on the demonstrations that are there")
     parser.add_argument("--limit", type=float, metavar="S", help="seconds for each part; training is fitted into it")

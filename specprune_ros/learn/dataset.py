@@ -49,21 +49,33 @@ def statistics_of(demos: Demos, key: str) -> dict:
 
 
 class Dataset:
-    """Random access to normalised training rows."""
+    """Random access to normalised training rows, all but the pictures in the memory of a device."""
 
-    def __init__(self, demos: Demos, statistics: Statistics, prompt: PromptEncoder):
-        self.demos, self.statistics = demos, statistics
+    def __init__(self, demos: Demos, statistics: Statistics, prompt: PromptEncoder, device: str = "cpu"):
+        self.demos, self.statistics, self.device = demos, statistics, device
         arrays, episodes, self.episode = demos.arrays, demos.episodes, demos.episode
-        self.proprio = torch.from_numpy(statistics.normalise_proprio(arrays["proprio"]))
-        self.chunk = torch.from_numpy(statistics.normalise_actions(arrays["chunk"]))
-        self.offset = torch.from_numpy(arrays["offset_m"])
+
+        def there(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        self.proprio = there(statistics.normalise_proprio(arrays["proprio"]))
+        self.chunk = there(statistics.normalise_actions(arrays["chunk"]))
+        self.offset, self.seen, self.pressed = (there(arrays[name]) for name in ("offset_m", "seen", "pressed"))
+        self.focus, self.about = (there(arrays[name].astype(np.int64)) for name in ("focus", "about"))
+        self.places = there(_places(arrays["positions_m"], arrays["proprio"]))
+        self._episode = there(self.episode)
         texts = [
             said(str(text), int(seed)) for text, seed in zip(episodes["instruction"], episodes["seeds"], strict=True)
         ]
         prompts = {text: prompt.encode(text) for text in set(texts)}
         self.prompts = [prompts[text] for text in texts]
-        self.words = np.array([len(p.ids) for p in self.prompts])[self.episode]
-        self.look, self.kind = _looks(episodes["kind"], episodes["colour"])
+        lengths = np.array([len(p.ids) for p in self.prompts])
+        self.words = lengths[self.episode]
+        ids = np.zeros((len(lengths), lengths.max()), np.int64)
+        for row, p in zip(ids, self.prompts, strict=True):
+            row[: len(p.ids)] = p.ids
+        self.ids = there(ids)
+        self.look, self.kind = (there(of_things) for of_things in _looks(episodes["kind"], episodes["colour"]))
         self._split()
 
     def _split(self) -> None:
@@ -116,44 +128,41 @@ class Dataset:
         return Layout(views, patches, 1, len(prompt.ids) - 1, prompt.task, placeholders)
 
     def images(self, rows) -> Tensor:
-        """(B, V, H, W, 3) uint8."""
+        """(B, V, H, W, 3) uint8, in the CPU's memory."""
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             return torch.from_numpy(np.stack(list(pool.map(lambda row: self.demos.images(int(row)), rows))))
 
-    def batch(self, rows, features: Tensor) -> Batch:
-        seen = torch.from_numpy(self.demos.arrays["seen"][rows]).flatten(1, 2)  # (B, V * N, 2)
+    def batch(self, rows: np.ndarray, features: Tensor) -> Batch:
+        """Rows of prompts of one length; features (B, V * N, width): what the towers make of them."""
+        at = torch.from_numpy(rows).to(self.device)
+        seen = self.seen[at].flatten(1, 2)  # (B, V * N, 2)
         thing, share = seen[..., 0].long() - 1, seen[..., 1].float() / 255
-        focus = torch.from_numpy(self.demos.arrays["focus"][rows].astype(np.int64))
-        about = torch.from_numpy(self.demos.arrays["about"][rows].astype(np.int64))
-        is_about = (about[:, None] >> thing.clamp(min=0)) & 1
+        is_about = (self.about[at][:, None] >> thing.clamp(min=0)) & 1
         return Batch(
             features,
-            self.proprio[rows],
-            torch.tensor([self.prompts[i].ids for i in self.episode[rows]]),
-            self.chunk[rows],
-            share * (thing == focus[:, None]),
+            self.proprio[at],
+            self.ids[self._episode[at], : self.words[rows[0]]],
+            self.chunk[at],
+            share * (thing == self.focus[at][:, None]),
             share * is_about,
             share,
-            self.offset[rows],
+            self.offset[at],
         )
 
-    def vision_batch(self, rows) -> VisionBatch:
+    def vision_batch(self, rows: np.ndarray) -> VisionBatch:
         """Labels of the pictures of rows, view after view: B * V pictures."""
-        arrays = self.demos.arrays
-        seen = torch.from_numpy(arrays["seen"][rows])  # (B, V, N, 2)
+        at = torch.from_numpy(rows).to(self.device)
+        seen = self.seen[at]  # (B, V, N, 2)
         thing = (seen[..., 0].long() - 1).clamp(min=0)
-        episode = torch.from_numpy(self.episode[rows])
-        look, kind = self.look[episode], self.kind[episode]  # (B, THINGS)
-        pressed = torch.from_numpy(arrays["pressed"][rows])
+        look, kind = self.look[self._episode[at]], self.kind[self._episode[at]]  # (B, THINGS)
         unlit, lit = LOOKS.index("button"), LOOKS.index("lit button")
-        look = torch.where((look == unlit) & pressed[:, None], lit, look)
-        places = torch.from_numpy(_places(arrays["positions_m"][rows], arrays["proprio"][rows]))  # (B, V, THINGS, 3)
-        batch, views, patches = thing.shape
+        look = torch.where((look == unlit) & self.pressed[at][:, None], lit, look)
+        views = thing.shape[1]
         return VisionBatch(
             look[:, None].expand(-1, views, -1).gather(2, thing).flatten(0, 1),
             kind[:, None].expand(-1, views, -1).gather(2, thing).flatten(0, 1),
             (seen[..., 1].float() / 255).flatten(0, 1),
-            places.gather(2, thing[..., None].expand(-1, -1, -1, 3)).flatten(0, 1),
+            self.places[at].gather(2, thing[..., None].expand(-1, -1, -1, 3)).flatten(0, 1),
         )
 
 
@@ -162,13 +171,13 @@ def image_floats(images: Tensor) -> Tensor:
     return images.movedim(-1, -3).float() / 255
 
 
-def _looks(kind: np.ndarray, colour: np.ndarray) -> tuple[Tensor, Tensor]:
+def _looks(kind: np.ndarray, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(E, THINGS) indices into LOOKS and KIND_NAMES; 0 where there is no thing."""
     fixture = {KIND_NAMES.index(name): LOOKS.index(name) for name in ("plate", "button")}
     look = np.where(colour == NONE, 0, colour).astype(np.int64)
     for which, shown in fixture.items():
         look[kind == which] = shown
-    return torch.from_numpy(look), torch.from_numpy(np.where(kind == NONE, 0, kind).astype(np.int64))
+    return look, np.where(kind == NONE, 0, kind).astype(np.int64)
 
 
 def _places(positions_m: np.ndarray, proprio: np.ndarray) -> np.ndarray:

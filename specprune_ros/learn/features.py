@@ -1,4 +1,5 @@
-"""Vision features of demonstrations, computed once: in a file beside the training state, or in a GPU's memory."""
+"""Pictures and vision features of demonstrations, made once: in a file beside the training state, or in a GPU's
+memory."""
 
 from __future__ import annotations
 
@@ -43,6 +44,20 @@ class FeatureCache:
             self._values[places] = compute(absent).to(torch.bfloat16).cpu().view(torch.int16).numpy()
             self._done[places] = True
         return torch.from_numpy(self._values[slots]).view(torch.bfloat16)
+
+
+class DevicePictures:
+    """All pictures in the memory of a GPU, decoded once: 0.3 MB a row."""
+
+    BATCH = 1024
+
+    def __init__(self, rows: int, images: Callable[[np.ndarray], Tensor], device: str):
+        """images: rows (n,) -> (n, V, H, W, 3) uint8 in the CPU's memory."""
+        parts = (images(np.arange(i, min(i + self.BATCH, rows))) for i in range(0, rows, self.BATCH))
+        self._values = torch.cat([part.to(device) for part in parts])
+
+    def __getitem__(self, rows: np.ndarray) -> Tensor:
+        return self._values[torch.from_numpy(rows).to(self._values.device)]
 
 
 class DeviceFeatures:

@@ -62,7 +62,7 @@ class Loop:
         optimizer = self._optimizer()
         progress = _Progress(self.path.with_suffix(".jsonl"), f"{self.path.stem} {span.name}", span.samples)
         rng = np.random.default_rng([self.recipe.seed, sum(map(ord, span.name)), self.seen])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         began, saved = time.monotonic() - self.spent_s, time.monotonic()
         while (part := self._part(span, limit_s)) < 1.0:
             for group in optimizer.param_groups:
@@ -81,6 +81,7 @@ class Loop:
                 self._optimizer_state = optimizer.state_dict()
                 self.save()
                 saved = time.monotonic()
+        progress.end()
         self.finished.append(span.name)
         self._optimizer_state = None
         self.save()
@@ -154,6 +155,7 @@ class _Progress:
         self._log, self._title, self._target = log, title, target
         self._began = self._printed = time.monotonic()
         self._first: int | None = None
+        self._seen = 0
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 
@@ -163,8 +165,14 @@ class _Progress:
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
         self._count += 1
         now = time.monotonic()
-        if now - self._printed > self.EVERY_S or seen >= self._target:
+        self._seen = seen
+        if now - self._printed > self.EVERY_S:
             self._print(seen, now)
+
+    def end(self) -> None:
+        """What was not said yet, however the stage ended."""
+        if self._count:
+            self._print(self._seen, time.monotonic())
 
     def _print(self, seen: int, now: float) -> None:
         rate = (seen - self._first) / max(1e-9, now - self._began)

@@ -9,7 +9,7 @@ pre-training, and it is what SpecPrune-VLA's scores rest on; a small one must be
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -80,9 +80,6 @@ class Batch:
     about: Tensor
     anything: Tensor
     offset: Tensor
-
-    def to(self, device) -> Batch:
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
 
 
 def vision_loss(heads: VisionHeads, features: Tensor, batch: VisionBatch) -> dict[str, Tensor]:

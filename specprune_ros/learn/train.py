@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from specprune_ros.learn import demos as reading
 from specprune_ros.learn.dataset import Dataset, image_floats, statistics_of
-from specprune_ros.learn.features import DeviceFeatures, FeatureCache, digest
+from specprune_ros.learn.features import DeviceFeatures, DevicePictures, FeatureCache, digest
 from specprune_ros.learn.loop import Loop, Span
 from specprune_ros.learn.objectives import PolicyHeads, VisionHeads, choose_subset, policy_loss, total, vision_loss
 from specprune_ros.learn.recipe import Recipe, Stage
@@ -56,7 +56,8 @@ class Workshop:
         if not path.exists():  # fixed from here on: what was learned is in these units
             path.write_text(json.dumps(statistics_of(demos, STATISTICS_KEY), indent=1))
         self.statistics = json.loads(path.read_text())
-        self.data = Dataset(demos, _statistics(self.statistics), _prompt_encoder(self.config))
+        self.data = Dataset(demos, _statistics(self.statistics), _prompt_encoder(self.config), self.device)
+        self._pictures: DevicePictures | None = None
         self._features: FeatureCache | DeviceFeatures | None = None
 
     def train_vision(self, limit_s: float | None = None) -> None:
@@ -86,17 +87,23 @@ class Workshop:
     def _vision_step(self, rng, generator):
         views = self.config.views
         rows = np.sort(rng.choice(self.data.training, self.recipe.vision_batch // views))
-        features = self.towers(image_floats(self.data.images(rows).to(self.device)).flatten(0, 1))
-        batch = self.data.vision_batch(rows)
-        labels = type(batch)(*(tensor.to(self.device) for tensor in vars(batch).values()))
-        losses = vision_loss(self.vision.heads, features, labels)
+        features = self.towers(self._images(rows))
+        losses = vision_loss(self.vision.heads, features, self.data.vision_batch(rows))
         return losses, total(losses)
 
     @torch.no_grad()
     def _compute(self, rows: np.ndarray) -> Tensor:
         with self.vision._autocast():
-            features = self.towers(image_floats(self.data.images(rows).to(self.device)).flatten(0, 1))
+            features = self.towers(self._images(rows))
         return features.unflatten(0, (len(rows), -1)).flatten(1, 2)
+
+    def _images(self, rows: np.ndarray) -> Tensor:
+        """(B * V, 3, H, W) floats of the pictures of rows."""
+        if self.device == "cpu":
+            return image_floats(self.data.images(rows)).flatten(0, 1)
+        if self._pictures is None:
+            self._pictures = DevicePictures(len(self.data.demos), self.data.images, self.device)
+        return image_floats(self._pictures[rows]).flatten(0, 1)
 
 
 class PolicyTrainer:
@@ -123,9 +130,8 @@ class PolicyTrainer:
         layout = shop.data.layout(rows[0], config.views, config.patches, config.placeholders)
         subset = None
         if stage.tokens == "parts":
-            chosen = choose_subset(batch.about, batch.anything, config.views, shop.recipe.subset, generator)
-            subset = chosen.to(shop.device)
-        return policy_loss(self.model, self.loop.heads, layout, batch.to(shop.device), stage.tokens, subset)
+            subset = choose_subset(batch.about, batch.anything, config.views, shop.recipe.subset, generator)
+        return policy_loss(self.model, self.loop.heads, layout, batch, stage.tokens, subset)
 
     def export(self, folder: Path) -> None:
         """Write the averaged weights as a checkpoint."""
