@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Both small policies on a machine with a GPU and 16 cores, in one command: records demonstrations, trains the vision
-# towers, then `robust` and `plain`. Each part has its share of BUDGET_S seconds, and training is fitted into its share.
+# towers, then `plain` and `robust`. Each part has its share of BUDGET_S seconds, and training is fitted into its share.
+# Files of motions (`specprune train --until motions`) in WORK/demos spare it the simulation: it only renders them.
 #   OUT=DIR        what comes back: at most 7 files of at most 16 MiB: robust.tar, plain.tar, logs
 #   WORK=DIR       demonstrations and states; a second run continues there
 #   SCALE=tiny     the same path on a CPU in a minute or two: a rehearsal, what it learns is nothing
@@ -12,36 +13,25 @@ cd "$(dirname "$0")/.."
 : "${SUITES:=all}" "${WORKERS:=$(nproc)}"
 mkdir -p "$OUT" "$WORK"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-export MUJOCO_GL="${MUJOCO_GL:-egl}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
+export MUJOCO_GL="${MUJOCO_GL:-egl}"
 recipe=gpu
 [ "$SCALE" = tiny ] && recipe=tiny
 
 share() { echo $((BUDGET_S * $1 / 100)); } # share PERCENT: seconds
 
-part() { # part NAME PERCENT ARGUMENT...: never stops the rest; twice its time, then it is ended
-    local name=$1 seconds
-    seconds=$(share "$2")
-    shift 2
-    echo "== $name, $seconds s"
-    timeout -s INT -k 20 $((2 * seconds + 60)) "$PYTHON" -m specprune_ros.cli.main train --recipe "$recipe" \
-        --suites "$SUITES" --work "$WORK" --workers "$WORKERS" --limit "$seconds" "$@" 2>&1 |
-        tee -a "$OUT/log.txt" | tail -n 15
-    echo "== $name: status ${PIPESTATUS[0]}, ${SECONDS} s" | tee -a "$OUT/log.txt"
-}
-
-part record 24 --until record
-part vision 12 --until vision --no-record
-for policy in robust plain; do
-    percent=26
-    [ "$policy" = plain ] && percent=32
-    part "$policy" "$percent" --policy "$policy" --out "$WORK/$policy" --no-record
-    if [ -d "$WORK/$policy" ]; then
-        tar -C "$WORK" -cf "$WORK/$policy.tar" "$policy"
-        if [ "$(stat -c %s "$WORK/$policy.tar")" -le 16000000 ]; then
-            cp "$WORK/$policy.tar" "$OUT/"
-        else
-            split -b 15000000 -d -a 1 "$WORK/$policy.tar" "$OUT/$policy.tar."
-        fi
+limits=$(share 18),$(share 14),$(share 44),$(share 18)
+echo "== limits: $limits s"
+timeout -s INT -k 20 $((2 * BUDGET_S)) "$PYTHON" -m specprune_ros.cli.main train --recipe "$recipe" --suites "$SUITES" \
+    --policy both --work "$WORK" --out "$WORK/policies" --workers "$WORKERS" --limit "$limits" 2>&1 |
+    tee -a "$OUT/log.txt" | tail -n 40
+echo "== train: status ${PIPESTATUS[0]}, ${SECONDS} s" | tee -a "$OUT/log.txt"
+for policy in plain robust; do
+    [ -d "$WORK/policies/$policy" ] || continue
+    tar -C "$WORK/policies" -cf "$WORK/$policy.tar" "$policy"
+    if [ "$(stat -c %s "$WORK/$policy.tar")" -le 16000000 ]; then
+        cp "$WORK/$policy.tar" "$OUT/"
+    else
+        split -b 15000000 -d -a 1 "$WORK/$policy.tar" "$OUT/$policy.tar."
     fi
 done
 cat "$WORK"/*.jsonl >"$OUT/losses.jsonl" 2>/dev/null

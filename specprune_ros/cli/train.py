@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--policy",
-        choices=POLICIES,
+        choices=(*POLICIES, "both"),
         default="plain",
-        help="plain: always all tokens; robust: trained for pruning (default: plain)",
+        help="plain: always all tokens; robust: trained for pruning; both, one after the other (default: plain)",
     )
     parser.add_argument(
         "--suites", default="all", help=f"comma-separated, of {', '.join(SUITES)}; what to train on (default: all)"
@@ -44,7 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the last part to do: recording without pictures, recording, towers, policy (default: %(default)s)",
     )
     parser.add_argument("--no-record", action="store_true", help="train on the demonstrations that are there")
-    parser.add_argument("--limit", type=float, metavar="S", help="seconds for each part; training is fitted into it")
+    parser.add_argument(
+        "--limit",
+        type=_limits,
+        metavar="S[,S...]",
+        default=[None],
+        help="seconds for each part, which training is fitted into; or for recording, the towers and each policy",
+    )
     parser.add_argument(
         "--export-only", action="store_true", help="write the checkpoint of the state there is, and end"
     )
@@ -67,38 +73,60 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_record and not args.export_only:
         from specprune_ros.learn.record import record
 
-        record(args.work / "demos", lots(recipe), args.workers, args.limit, pictures=args.until != "motions")
+        pictures = args.until != "motions"
+        record(args.work / "demos", lots(recipe), args.workers, _limit(args, RECORDING), pictures)
     if args.until in ("motions", "record") and not args.export_only:
         return 0
     return _train(args, recipe, device)
+
+
+RECORDING, TOWERS, FIRST_POLICY = range(3)
+"""Places in `--limit`."""
+
+
+def _limits(text: str) -> list[float | None]:
+    return [float(part) for part in text.split(",")]
+
+
+def _limit(args: argparse.Namespace, part: int) -> float | None:
+    """What `--limit` leaves a part [s]; the last number holds for all that follow."""
+    return args.limit[min(part, len(args.limit) - 1)]
 
 
 def _train(args: argparse.Namespace, recipe: Recipe, device: str) -> int:
     from specprune_ros.learn.train import PolicyTrainer, Workshop
 
     shop = Workshop(args.work, recipe, device, args.save_every)
-    loops = [shop.vision]
+    loop = shop.vision
     try:
         if args.export_only:
             shop.adopt_towers()
         else:
-            shop.train_vision(args.limit)
+            shop.train_vision(_limit(args, TOWERS))
         if args.until == "vision":
             return 0
-        trainer = PolicyTrainer(shop, args.policy)
-        loops.append(trainer.loop)
-        stages = recipe.stages[args.policy]
-        for stage in () if args.export_only else stages:
-            if stage.piloted and stage.name not in trainer.loop.finished:
-                _let_it_fly(trainer, args, recipe)
-            trainer.train(stage, _share(args.limit, stage, stages))
+        names = POLICIES if args.policy == "both" else (args.policy,)
+        for number, name in enumerate(names):
+            trainer = PolicyTrainer(shop, name)
+            loop = trainer.loop
+            if not args.export_only:
+                _train_policy(trainer, args, recipe, _limit(args, FIRST_POLICY + number))
+            out = args.out / name if args.policy == "both" else args.out
+            trainer.export(out)
+            print(f"checkpoint written to {out}", flush=True)
     except KeyboardInterrupt:
-        loops[-1].save()
+        loop.save()
         print(f"interrupted; state saved in {args.work}, run the same command to resume")
         return 130
-    trainer.export(args.out)
-    print(f"checkpoint written to {args.out}")
     return 0
+
+
+def _train_policy(trainer, args: argparse.Namespace, recipe: Recipe, limit_s: float | None) -> None:
+    stages = recipe.stages[trainer.name]
+    for stage in stages:
+        if stage.piloted and stage.name not in trainer.loop.finished:
+            _let_it_fly(trainer, args, recipe)
+        trainer.train(stage, _share(limit_s, stage, stages))
 
 
 def chosen(recipe: Recipe, suites: str) -> Recipe:
@@ -131,13 +159,13 @@ def _let_it_fly(trainer, args: argparse.Namespace, recipe: Recipe) -> None:
     from specprune_ros.learn.demos import PILOT_SEED0
     from specprune_ros.learn.record import Lot, record
 
-    pilot = args.work / f"pilot-{args.policy}"
+    pilot = args.work / f"pilot-{trainer.name}"
     if not pilot.exists():
         trainer.export(pilot)
-    seed0 = PILOT_SEED0 + 10_000 * POLICIES.index(args.policy)
+    seed0 = PILOT_SEED0 + 10_000 * POLICIES.index(trainer.name)
     how = dict(max_steps=recipe.pilot_steps, pilot=str(pilot))
     flown = [Lot(suite, data.piloted, seed0, **how) for suite, data in recipe.data.items()]
-    record(args.work / "demos", flown, args.workers, args.limit)
+    record(args.work / "demos", flown, args.workers, _limit(args, RECORDING))
     trainer.shop.reload()
 
 

@@ -65,7 +65,9 @@ def states(model: Vla, layout: Layout, tokens: Tokens, proprio: Tensor, prompt: 
     """Final normed states of all rows (B, L, width), and eq. 1's scores of the visual tokens in every layer
     (layers, B, n)."""
     x = model.assemble(model.projector(tokens.features), proprio, prompt)
-    rope = rope_at(model.config.decoder, _positions(layout, tokens.places), x.dtype)
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype  # of queries and keys
+    rope = rope_at(model.config.decoder, _positions(layout, tokens.places), dtype)
     first, count = layout.FIRST_VISUAL, tokens.features.shape[1]
     bias = None
     if tokens.copies > 1:

@@ -96,19 +96,19 @@ CPU = Recipe(
 GPU = Recipe(
     data={
         "pick": Data(60, 160, 160, 0, 0.10),
-        "object": Data(160, 800, 400, 0, 0.20),
-        "spatial": Data(160, 800, 400, 0, 0.22),
-        "goal": Data(240, 800, 400, 0, 0.23),
-        "long": Data(200, 400, 240, 0, 0.25),
+        "object": Data(240, 1600, 600, 0, 0.20),
+        "spatial": Data(240, 1600, 600, 0, 0.22),
+        "goal": Data(320, 1200, 600, 0, 0.23),
+        "long": Data(260, 600, 300, 0, 0.25),
     },
-    vision_images=400_000,
+    vision_images=600_000,
     vision_batch=256,
     stages={
+        "plain": (Stage("full", "all", 1_000_000, 1e-3, batch=64),),
         "robust": (
-            Stage("parts", "parts", 600_000, 1.2e-3, batch=128, grounding=0.2),
-            Stage("full", "all", 120_000, 5e-4, batch=128, grounding=0.2),
+            Stage("parts", "parts", 800_000, 1e-3, batch=64, grounding=0.2),
+            Stage("full", "all", 100_000, 4e-4, batch=64, grounding=0.2),
         ),
-        "plain": (Stage("full", "all", 500_000, 1.2e-3, batch=128),),
     },
     warmup_samples=25_000,
     ema=0.998,

@@ -190,7 +190,7 @@ def _record_file(task: _Task) -> tuple[Path, int, int, int]:
         del arrays["configuration"]
     temporary = task.path.with_suffix(".part")
     with open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        (np.savez if task.pictures else np.savez_compressed)(file, **arrays)  # pictures are compressed already
     temporary.rename(task.path)
     return task.path, len(task.seeds), len(arrays["proprio"]), int(arrays["success"].sum())
 

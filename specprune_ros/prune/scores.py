@@ -6,6 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_HAS_FLOAT32_OUTPUT = "dtype" in torch.ops.aten.bmm.overloads()
+"""Whether a product of bf16 numbers can be had in float32; it has no derivative."""
+
 
 def task_attention(q: Tensor, k: Tensor) -> Tensor:
     """Softmax attention of a few query rows over all keys present.
@@ -18,7 +21,7 @@ def task_attention(q: Tensor, k: Tensor) -> Tensor:
 
 def _products(q: Tensor, k: Tensor) -> Tensor:
     """q k^T in float32 whatever the operands are: in bf16 neighbouring scores would often be the same number."""
-    if q.is_cuda and q.dtype is not torch.float32 and "dtype" in torch.ops.aten.bmm.overloads():
+    if q.is_cuda and q.dtype is not torch.float32 and not q.requires_grad and _HAS_FLOAT32_OUTPUT:
         products = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(-1, -2), out_dtype=torch.float32)
         return products.unflatten(0, q.shape[:2])
     # On a CPU a bf16 product this small costs more than the conversion.
