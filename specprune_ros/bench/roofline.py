@@ -30,8 +30,8 @@ Shape = tuple[int, int, int]
 
 @dataclass
 class Rates:
-    """What this device reaches. flops: best rate of a product [FLOP/s]; bandwidth: copy, bytes read plus written [B/s];
-    shapes: (m, n, k) -> [FLOP/s]; itemsize: bytes of a number."""
+    """What this device reaches. flops: best rate of a product [FLOP/s]; bandwidth: the best of a copy and of any real
+    product, bytes read plus written [B/s]; shapes: (m, n, k) -> [FLOP/s]; itemsize: bytes of a number."""
 
     flops: float
     bandwidth: float
@@ -65,7 +65,15 @@ def measure_rates(device: torch.device, dtype: torch.dtype, products: Iterable[P
     large = [(size, size, size) for size in PEAK_SIZES[device.type]]
     flops = {shape: _gemm_rate(shape, device, dtype) for shape in [*large, *sorted(shapes)]}
     real = {shape: flops[shape] for shape in shapes}
-    return Rates(max(flops.values()), _copy_bandwidth(device), dtype.itemsize, real)
+    streamed = max((_bytes_per_flop(shape, dtype) * rate for shape, rate in real.items()), default=0.0)
+    return Rates(max(flops.values()), max(_copy_bandwidth(device), streamed), dtype.itemsize, real)
+
+
+def _bytes_per_flop(shape: Shape, dtype: torch.dtype) -> float:
+    """What a product reads and writes for each of its operations: narrow ones stream their weights, and show what
+    memory gives, where a copy on its own did not reach it."""
+    m, n, k = shape
+    return dtype.itemsize * (m * k + n * k + m * n) / (2.0 * m * n * k)
 
 
 def _gemm_rate(shape: Shape, device: torch.device, dtype: torch.dtype) -> float:

@@ -7,10 +7,12 @@ Shapes depend on the cameras' sizes, `Layout` and `Plan` alone.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from specprune_ros.infer.preprocess import to_compare, to_model
@@ -96,16 +98,36 @@ class Passes:
 
     def __init__(self, model: Vla):
         self.model = model
+        self._side: torch.cuda.Stream | None = None
+
+    @contextmanager
+    def _beside(self, like: Tensor, clock: StageClock) -> Iterator[None]:
+        """Work on a GPU beside what follows it, until `_join`: comparing frames leaves most of the device idle, and
+        nobody needs the result before the static selection. Elsewhere in its turn, as selection."""
+        if not like.is_cuda:
+            with clock("selection"):
+                yield
+            return
+        self._side = self._side or torch.cuda.Stream(like.device)
+        self._side.wait_stream(torch.cuda.current_stream(like.device))
+        # Memory needs no record_stream: each stream waits for the other before it goes on to allocate again.
+        with torch.cuda.stream(self._side):
+            yield
+
+    def _join(self, like: Tensor, clock: StageClock) -> None:
+        if like.is_cuda and self._side:
+            with clock("selection"):
+                torch.cuda.current_stream(like.device).wait_stream(self._side)
 
     def see(self, cameras: Cameras, clock: StageClock) -> Seen:
         """What the towers see, and what patches are compared on."""
-        config = self.model.config
+        config, now, then = self.model.config, None, None
+        if cameras.reference is not None:
+            with self._beside(cameras.frames[0], clock):
+                now, then = (to_compare(frames, config) for frames in (cameras.frames, cameras.reference))
         with clock("preprocess"):
             pixels = to_model(cameras.frames, config)
-        if cameras.reference is None:
-            return Seen(pixels, None, None)
-        with clock("selection"):
-            return Seen(pixels, to_compare(cameras.frames, config), to_compare(cameras.reference, config))
+        return Seen(pixels, now, then)
 
     def prefix(
         self,
@@ -124,15 +146,16 @@ class Passes:
         for the layout's length; scored: whether the layers give scores; similarity: one of the names that
         `prune.frames.patch_similarity` takes. The shapes of the result are those of `Middle`, in the model's dtype.
         """
-        model = self.model
+        model, alike = self.model, None
+        if seen.then is not None:
+            with self._beside(seen.then, clock):
+                alike = patch_similarity(seen.now, seen.then, model.config.towers[0].patch, similarity)
         with clock("vision"):
             visual = model.encode(seen.pixels)
-        alike = None
-        if seen.then is not None:
-            with clock("selection"):
-                alike = patch_similarity(seen.now, seen.then, model.config.towers[0].patch, similarity)
         with clock("decoder"):
             x, scores = model.prefix(model.assemble(visual, proprio, prompt), rope, layout, scored, clock)
+        if alike is not None:
+            self._join(alike, clock)
         return Middle(x, scores, alike)
 
     def suffix(

@@ -35,7 +35,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        out = attend(q, k, v)
+        out = attend(q, k, v, one_shape=True)
         return self.proj(out.transpose(1, 2).reshape(batch, length, width))
 
 
