@@ -18,7 +18,7 @@ from specprune_ros.model.checkpoint import Checkpoint
 from specprune_ros.model.demands import check_dimensions
 from specprune_ros.model.flops import inference_flop
 from specprune_ros.model.units import action_units
-from specprune_ros.model.vla import Plan
+from specprune_ros.model.vla import Plan, Vla
 from specprune_ros.prune.budgets import budget, is_dense
 from specprune_ros.prune.layout import Layout
 from specprune_ros.types import (
@@ -68,7 +68,10 @@ class Policy:
         """Aggressiveness that may be asked for next: such inferences are made fast ahead of time."""
 
     def compile(self) -> None:
-        """Fuse the element-wise work of every decoder layer and vision block; the first passes compile."""
+        """Fuse the element-wise work of every decoder layer, of its scores and of every vision block; the first passes
+        compile."""
+        for name in ("scored", "folded"):
+            setattr(self.model, name, torch.compile(getattr(Vla, name), dynamic=True))
         blocks = [block for tower in self.model.vision_backbone.children() for block in tower.blocks]
         for module in (*self.model.decoder.layers, *blocks):
             module.forward = torch.compile(module.forward, dynamic=True)

@@ -14,9 +14,9 @@ from specprune_ros.model.config import ModelConfig
 from specprune_ros.model.decoder import Decoder, Rope, rope_table
 from specprune_ros.model.vision import Projector, VisionBackbone
 from specprune_ros.prune.budgets import Budget, schedule
-from specprune_ros.prune.dynamic import Importance
+from specprune_ros.prune.dynamic import Importance, folded
 from specprune_ros.prune.layout import Layout
-from specprune_ros.prune.scores import task_attention, visual_score
+from specprune_ros.prune.scores import products, scored
 from specprune_ros.prune.static import select_static
 from specprune_ros.types import Source
 
@@ -126,6 +126,9 @@ class Trace:
 
 
 class Vla(nn.Module):
+    scored, folded = staticmethod(scored), staticmethod(folded)
+    """What each scored layer computes besides its output; a model may have faster forms of its own."""
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
@@ -182,7 +185,8 @@ class Vla(nn.Module):
             x, rows = layer(x, rope, task)
             if scored:
                 with (timer or _untimed)("selection"):
-                    score = visual_score(task_attention(*rows), layout.FIRST_VISUAL, layout.visual)
+                    logits = products(*rows)
+                    _, score = self.scored(logits, rows[0].shape[-1], layout.FIRST_VISUAL, layout.visual)
                     scores.append(score.view(layout.views, layout.patches))
         return x, torch.stack(scores) if scored else None
 
@@ -191,7 +195,7 @@ class Vla(nn.Module):
     ) -> tuple[Tensor, Trace]:
         """Static pruning and the layers after it: of the last one only the rows that are read. Shapes depend on
         `plan` alone."""
-        run = _Pass(x, rope, layout, plan, history, timer, len(self.decoder.layers))
+        run = _Pass(self, x, rope, layout, plan, history, timer, len(self.decoder.layers))
         run.begin(scores)
         for number in range(run.when.static + 1, len(self.decoder.layers) + 1):
             rows = run.readout_rows() if number == len(self.decoder.layers) else None
@@ -207,14 +211,15 @@ def _untimed(stage: str):
 class _Pass:
     """What happens after the prefix: the tokens present, in original positions, and what has been scored so far."""
 
-    def __init__(self, x, rope, layout, plan, history, timer, depth):
+    def __init__(self, model: Vla, x, rope, layout, plan, history, timer, depth):
+        self.model = model
         self.x, self.rope, self.layout, self.plan, self.history = x, rope, layout, plan, history
         self.timed = timer or _untimed
         self.when = schedule(depth)
         self.present = torch.arange(layout.visual, device=x.device)
         self.static, self.sources = self.present, None
         self.last_attention: list[Tensor] = []
-        self.importance = Importance(layout.visual, plan.dynamic, x.device)
+        self.importance = Importance(layout.visual, plan.dynamic, x.device, model.folded)
 
     def begin(self, scores: Tensor | None) -> None:
         """Use the scores of the layers before (layers, V, N)."""
@@ -246,10 +251,10 @@ class _Pass:
         if scored is None:
             return
         with self.timed("selection"):
-            self._use(number, task_attention(*scored))
+            logits, width = products(*scored), scored[0].shape[-1]
+            self._use(number, *self.model.scored(logits, width, self.layout.FIRST_VISUAL, self.present.numel()))
 
-    def _use(self, number: int, attention: Tensor) -> None:
-        score = visual_score(attention, self.layout.FIRST_VISUAL, self.present.numel())
+    def _use(self, number: int, attention: Tensor, score: Tensor) -> None:
         if self.plan.remember and number in self.when.remembered:
             self.last_attention.append(self._original(score))
         if self._prunes(number):

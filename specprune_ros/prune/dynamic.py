@@ -22,19 +22,30 @@ LOG_OF_ZERO = -1e30
 """Stands for the logarithm of 0: finite, so that differences of it are numbers."""
 
 
-def log_rank_weight(score: Tensor, slope: float) -> Tensor:
-    """Logarithm of w_rank,i = sigmoid(-k rank_i) / sum_j sigmoid(-k rank_j), rank 0 = highest score. (n,) -> (n,)
-    float32."""
-    return _by_rank(int(score.numel()), slope, score.device).index_select(0, ranks(score))
+def log_rank_weight(score: Tensor, logarithms: Tensor) -> Tensor:
+    """Logarithm of w_rank,i = sigmoid(-k rank_i) / sum_j sigmoid(-k rank_j), rank 0 = highest score. score (n,),
+    logarithms (n,) `by_rank` -> (n,) float32."""
+    return logarithms.index_select(0, ranks(score))
 
 
 @cache  # captured graphs hold on to these tensors, which must therefore never be dropped
-def _by_rank(count: int, slope: float, device: torch.device) -> Tensor:
+def by_rank(count: int, slope: float, device: torch.device) -> Tensor:
     """The logarithms of the weights of ranks 0 .. count - 1, which depend on nothing else: (count,) float32."""
     steps = slope * np.arange(count, dtype=np.float64)
     logs = -np.logaddexp(0.0, steps)
     with torch.inference_mode(False):
         return torch.from_numpy(logs - np.logaddexp.reduce(logs)).float().to(device)
+
+
+def folded(
+    log: Tensor, attention: Tensor, score: Tensor, kept: Tensor, logarithms: Tensor, kind: str, beta: float
+) -> Tensor:
+    """log S (visual,) after one more layer. attention (1, heads, T, L); score, kept (n,): of the visual tokens present;
+    logarithms (n,): `by_rank`; kind: of confidence."""
+    weight = confidence(attention, score, kind)
+    new = log_rank_weight(score, logarithms) + weight.clamp(min=torch.finfo(weight.dtype).tiny).log()
+    old = log.index_select(0, kept) + _log(1.0 - beta)
+    return log.scatter(0, kept, _log_of_sum(old, new + _log(beta)))
 
 
 def confidence(attention: Tensor, score: Tensor, kind: str) -> Tensor:
@@ -51,18 +62,17 @@ class Importance:
     rank 89 on, and all later tokens would tie.
     """
 
-    def __init__(self, visual: int, config: Dynamic, device: torch.device | None = None):
-        self.config = config
+    def __init__(self, visual: int, config: Dynamic, device: torch.device | None = None, fold=folded):
+        """fold: `folded`, or a faster form of it."""
+        self.config, self.fold = config, fold
         self.log = torch.full((visual,), LOG_OF_ZERO, device=device)
         self.updates = 0
 
     def update(self, attention: Tensor, score: Tensor, kept: Tensor) -> None:
         """Fold in one layer. attention: (1, heads, T, L); score: (n,) eq. 1 of the visual tokens present, whose
         original indices are `kept` (n,)."""
-        weight = confidence(attention, score, self.config.confidence)
-        new = log_rank_weight(score, self.config.rank_slope) + weight.clamp(min=torch.finfo(weight.dtype).tiny).log()
-        old = self.log.index_select(0, kept) + _log(1.0 - self.config.beta)
-        self.log = self.log.scatter(0, kept, _log_of_sum(old, new + _log(self.config.beta)))
+        c, logarithms = self.config, by_rank(int(score.numel()), self.config.rank_slope, score.device)
+        self.log = self.fold(self.log, attention, score, kept, logarithms, c.confidence, c.beta)
         self.updates += 1
 
     def select(self, kept: Tensor, count: int) -> Tensor:

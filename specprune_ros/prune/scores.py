@@ -16,14 +16,15 @@ def task_attention(q: Tensor, k: Tensor) -> Tensor:
     q: (B, heads, T, d) rotated queries of the task tokens; k: (B, heads, L, d) rotated keys.
     Returns (B, heads, T, L) float32, each row summing to 1.
     """
-    return (_products(q, k) * q.shape[-1] ** -0.5).softmax(-1)
+    return (products(q, k) * q.shape[-1] ** -0.5).softmax(-1)
 
 
-def _products(q: Tensor, k: Tensor) -> Tensor:
-    """q k^T in float32 whatever the operands are: in bf16 neighbouring scores would often be the same number."""
+def products(q: Tensor, k: Tensor) -> Tensor:
+    """q k^T (B, heads, T, L) in float32 whatever the operands are: in bf16 neighbouring scores would often be the same
+    number."""
     if q.is_cuda and q.dtype is not torch.float32 and not q.requires_grad and _HAS_FLOAT32_OUTPUT:
-        products = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(-1, -2), out_dtype=torch.float32)
-        return products.unflatten(0, q.shape[:2])
+        found = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(-1, -2), out_dtype=torch.float32)
+        return found.unflatten(0, q.shape[:2])
     # On a CPU a bf16 product this small costs more than the conversion.
     return torch.matmul(q.float(), k.float().transpose(-1, -2))
 
@@ -34,6 +35,13 @@ def visual_score(attention: Tensor, first: int, count: int) -> Tensor:
     attention: (1, heads, T, L); the visual tokens present are `count` columns from `first`. Returns (count,) float32.
     """
     return attention[0, :, :, first : first + count].mean(dim=(0, 1))
+
+
+def scored(logits: Tensor, width: int, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """`task_attention` (1, heads, T, L) of its products (1, heads, T, L) with heads of `width`, and the `visual_score`
+    (count,) of it."""
+    attention = (logits * width**-0.5).softmax(-1)
+    return attention, visual_score(attention, first, count)
 
 
 def mean_entropy(attention: Tensor) -> Tensor:

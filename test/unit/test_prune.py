@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from specprune_ros.config import Dynamic
 from specprune_ros.prune.budgets import Budget
-from specprune_ros.prune.dynamic import EPS, Importance, confidence, log_rank_weight
+from specprune_ros.prune.dynamic import EPS, Importance, by_rank, confidence, log_rank_weight
 from specprune_ros.prune.frames import patch_similarity, patches
 from specprune_ros.prune.layout import Layout
 from specprune_ros.prune.scores import mean_entropy, task_attention, visual_score
@@ -143,7 +143,7 @@ def test_rank_weight_equals_the_formula():
     score, slope = [0.3, 0.9, 0.1, 0.5], 0.7
     order = [2, 0, 3, 1]
     raw = [1 / (1 + math.exp(slope * r)) for r in order]
-    weight = log_rank_weight(torch.tensor(score), slope).exp()
+    weight = log_rank_weight(torch.tensor(score), by_rank(len(score), slope, torch.device("cpu"))).exp()
     np.testing.assert_allclose(weight.numpy(), np.array(raw) / sum(raw), rtol=1e-5)
 
 
