@@ -33,8 +33,10 @@ def test_the_path_runs_on_a_cpu_and_says_what_it_is_not(tiny_result):
     assert tiny_result["sequence"] == {"tokens": LENGTH, "visual": 512, "views": 2}
     names = [(row["name"], row["engine"], row["granularity"]) for row in tiny_result["rows"]]
     pruned = [("pruned", engine, mode) for engine in ("eager", "graph") for mode in ("coarse", "fine")]
-    assert names == [("stock", "stock", "dense"), ("dense", "eager", "dense"), ("dense", "graph", "dense"), *pruned]
-    assert all(("skipped" in row) == (row["engine"] == "graph") for row in tiny_result["rows"])
+    own = [("stock", "stock", "dense"), ("dense", "eager", "dense"), ("dense", "graph", "dense"), *pruned]
+    assert names == [*own, ("dense", "fp8", "dense"), *[("pruned", "fp8", mode) for mode in ("coarse", "fine")] * 2]
+    assert all(("skipped" in row) == (row["engine"] in ("graph", "fp8")) for row in tiny_result["rows"])
+    assert tiny_result["roofline"]["fp8_gemm_tflops"] is None
     assert "CUDA" in tiny_result["rows"][2]["skipped"]
     assert tiny_result["targets"] == [], "bounds are for cards"
     assert tiny_result["agreement"]["stock_vs_eager"] < 1e-3
@@ -63,5 +65,7 @@ def test_captured_rows_run_on_a_gpu(tmp_path):
     path = tmp_path / "gpu.json"
     assert run_tiny(path) == 0
     result = json.loads(path.read_text())
-    assert [row for row in result["rows"] if "skipped" in row] == []
+    skipped = {row["skipped"] for row in result["rows"] if "skipped" in row}
+    assert all("compute capability" in reason for reason in skipped), "only FP8 needs a newer GPU"
+    assert all(set(row["ran"]) == {row["engine"]} for row in result["rows"] if "ran" in row)
     assert result["agreement"]["graph_vs_eager"] < 0.02 and result["agreement"]["stock_vs_eager"] < 0.02
