@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from specprune_ros.bench import model, model_rows
 from specprune_ros.bench import model_report as report
 from specprune_ros.cli import main as cli
 
@@ -69,3 +70,25 @@ def test_captured_rows_run_on_a_gpu(tmp_path):
     assert all("compute capability" in reason for reason in skipped), "only FP8 needs a newer GPU"
     assert all(set(row["ran"]) == {row["engine"]} for row in result["rows"] if "ran" in row)
     assert result["agreement"]["graph_vs_eager"] < 0.02 and result["agreement"]["stock_vs_eager"] < 0.02
+
+
+@pytest.mark.slow
+def test_fp8_rows_are_warmed_timed_and_held_against_their_own_floor(tmp_path, monkeypatch):
+    """With engines that run op by op in the place of captured ones, which need a GPU."""
+    monkeypatch.setitem(model_rows.RUNS_ON, "fp8", "eager")
+    ready = model.ModelBench._own_memory
+
+    def with_a_stand_in(bench):
+        ready(bench)
+        bench.policies["graph"] = bench.policies["eager"]
+
+    monkeypatch.setattr(model.ModelBench, "_own_memory", with_a_stand_in)
+    path = tmp_path / "fp8.json"
+    assert run_tiny(path, "--set", "policy.device=cpu") == 0
+    result = json.loads(path.read_text())
+    rows = [row for row in result["rows"] if row["engine"] == "fp8"]
+    plain = next(row for row in result["rows"] if (row["name"], row["engine"]) == ("dense", "eager"))
+    assert len(rows) == 5 and all(row["ran"] == {"fp8": 2} for row in rows)
+    assert rows[0]["layer_lengths"] == plain["layer_lengths"] and rows[0]["floor_ms"] != plain["floor_ms"]
+    assert result["roofline"]["fp8_gemm_tflops"] > 0 and 0 < result["agreement"]["fp8_vs_eager"] < 0.2
+    assert report.label(rows[0]) == "dense, fp8"
