@@ -37,7 +37,8 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
     Nothing is read on the host: this can be captured in a CUDA graph. What is not finite makes its row NaN.
     """
     largest = torch.linalg.vector_norm(rows, ord=torch.inf, dim=-1, keepdim=True, dtype=torch.float32)
-    scale = (largest / LARGEST).clamp_min(SMALLEST_SCALE)
+    # A GPU divides by a constant through its reciprocal, a CPU does not: multiplied, both find the same scale.
+    scale = (largest * (1 / LARGEST)).clamp_min(SMALLEST_SCALE)
     return (rows / scale).to(torch.float8_e4m3fn), scale
 
 
