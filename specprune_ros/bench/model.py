@@ -17,10 +17,20 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from specprune_ros.bench import model_rows
 from specprune_ros.bench.gpu import gpu_state, peak_gib, synchronise
 from specprune_ros.bench.model_report import result_of, tables
-from specprune_ros.bench.model_rows import CAMERA_PIXELS, OBSERVATIONS, ModelRow, Warnings, frames, place, same_weights
-from specprune_ros.bench.roofline import Rates, measure_rates
+from specprune_ros.bench.model_rows import (
+    CAMERA_PIXELS,
+    FP8,
+    OBSERVATIONS,
+    ModelRow,
+    Warnings,
+    frames,
+    place,
+    same_weights,
+)
+from specprune_ros.bench.roofline import Fp8Rates, Rates, measure_rates
 from specprune_ros.bench.stock import Stock
 from specprune_ros.config import Config
 from specprune_ros.eval.machine import machine
@@ -92,13 +102,14 @@ class ModelBench:
         self.memory: dict[str, float] = {}
         self.states = [gpu_state(self.device)]
         self.rates: Rates | None = None
+        self.fp8_rates: Fp8Rates | None = None
         self.stock: Stock | None = None
         self.warm_up_s = 0.0
         self.after_change_ms: float | None = None
 
     def rows(self, levels: Sequence[float], eager: bool) -> list[ModelRow]:
         """Stock, dense, and pruned at every level in both modes, with compiled layers at two; pruned op by op only if
-        asked for or nothing else can run."""
+        asked for or nothing else can run. Then those in FP8."""
         dense = variant(self.config, "dense")
         rows = [ModelRow("stock", "stock", Mode.DENSE, dense)]
         rows += [ModelRow("dense", engine, Mode.DENSE, dense) for engine in ("eager", "graph", "compiled")]
@@ -106,7 +117,7 @@ class ModelBench:
             for level in levels if engine != "compiled" else COMPILED_LEVELS:
                 pruned = self.config.updated({"pruning.aggressiveness": level})
                 rows += [ModelRow("pruned", engine, mode, pruned) for mode in (Mode.COARSE, Mode.FINE)]
-        return rows
+        return rows + model_rows.fp8_rows(self.config)
 
     def warm(self, rows: Sequence[ModelRow]) -> None:
         """Get every row ready; one that cannot run is skipped with its reason. Then measure the card itself."""
@@ -114,6 +125,9 @@ class ModelBench:
         self._own_memory()
         for row in rows:
             try:
+                # Only now, as `_own_memory` is of the plain policy alone.
+                if row.engine == FP8 and "graph" in self.policies and FP8 not in self.policies:
+                    self.policies[FP8] = model_rows.fp8_policy(self.checkpoint)
                 self._warm(row)
             except Exception as error:  # out of memory, a broken library: the other rows are still worth measuring
                 row.skipped = row.skipped or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -122,6 +136,7 @@ class ModelBench:
         self.warm_up_s = time.monotonic() - started
         products = [product for row in rows for product in self._products(row)]
         self.rates = measure_rates(self.device, self.checkpoint.model.projector.fc1.weight.dtype, products)
+        self.fp8_rates = model_rows.fp8_rates(self.rates, self.device, rows, self._products)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -151,6 +166,7 @@ class ModelBench:
             "gpu_measurement": self.device.type == "cuda" and self.scale == "full",
             "roofline": {
                 "gemm_tflops": round(rates.flops / 1e12, 3),
+                "fp8_gemm_tflops": round(self.fp8_rates.flops / 1e12, 3) if self.fp8_rates else None,
                 "copy_gbps": round(rates.bandwidth / 1e9, 1),
                 "shapes_measured": len(rates.shapes),
                 "floor": "sum over matrix products of max(FLOP / best measured rate, bytes / copy bandwidth)",
@@ -167,6 +183,8 @@ class ModelBench:
                 "peak_gib": "most memory allocated during a row, the stock baseline and every captured row included",
                 "frames": f"{CAMERA_PIXELS} x {CAMERA_PIXELS} uint8 RGB per view",
                 "attention": self.policies["eager"].attention,
+                "fp8": "compiled layers, decoder products in e4m3 with one scale a row and an output column, rounded "
+                "within the pass; their floors have the rates of FP8 products of operands that are rounded already",
                 "build_s": round(self.build_s, 1),
                 "warm_up_s": round(self.warm_up_s, 1),
                 "parameters": changed_parameters(self.config),
@@ -178,7 +196,8 @@ class ModelBench:
                 "gpu_states": self.states,
             },
         }
-        return result_of(facts, [row.measured(self._products(row), rates) for row in rows])
+        own = {FP8: self.fp8_rates or rates}
+        return result_of(facts, [row.measured(self._products(row), own.get(row.engine, rates)) for row in rows])
 
     def _warm(self, row: ModelRow) -> None:
         if row.engine == "stock":
@@ -266,7 +285,7 @@ class ModelBench:
         """Largest difference of actions on the same frames, against our dense engine op by op."""
         by_engine = {row.engine: row for row in rows if row.name != "pruned" and not row.skipped}
         reference, found = by_engine.get("eager"), {}
-        for engine in ("stock", *CAPTURED):
+        for engine in ("stock", *CAPTURED, FP8):
             if reference is not None and engine in by_engine:
                 ours, other = reference.actions, np.clip(by_engine[engine].actions, ACTION_LOW, ACTION_HIGH)
                 found[f"{engine}_vs_eager"] = float(np.abs(ours - other).max())

@@ -11,19 +11,25 @@ import numpy as np
 import torch
 
 from specprune_ros.bench.model_report import Measured
-from specprune_ros.bench.roofline import Rates
+from specprune_ros.bench.roofline import Fp8Rates, Rates, measure_fp8_rates
 from specprune_ros.config import Config, ConfigError
+from specprune_ros.eval.variants import variant
+from specprune_ros.infer.policy import Policy
 from specprune_ros.model.checkpoint import Checkpoint
 from specprune_ros.model.flops import Product
+from specprune_ros.model.fp8 import fp8_copy, require_fp8
 from specprune_ros.types import Mode, Motion, Observation, PolicyMemory
 
 CAMERA_PIXELS = 256
 """Side of a camera frame: what LIBERO renders, so that the resize to 224 is inside the measurement."""
 
 OBSERVATIONS = 8
-FULL_SCALE_GIB = 24
-"""Free GPU memory that the full scale is started with: 15 GiB of weights, graphs, buffers and the products of the
-roofline."""
+FULL_SCALE_GIB = 30
+"""Free GPU memory that the full scale is started with: 15 GiB of weights, 6 of the decoder's once more in FP8, graphs,
+buffers and the products of the roofline."""
+
+FP8 = "fp8"
+FP8_LEVELS = (0.5, 1.0)
 
 BLOCK = 8
 """Pixels of one block of a made-up frame."""
@@ -86,6 +92,32 @@ class Warnings(logging.Handler):
         self.texts.append(record.getMessage())
 
 
+def fp8_rows(config: Config) -> list[ModelRow]:
+    """Captured, with the decoder's products in FP8: dense, and pruned at two levels in both modes."""
+    rows = [ModelRow("dense", FP8, Mode.DENSE, variant(config, "dense"))]
+    for level in FP8_LEVELS:
+        pruned = config.updated({"pruning.aggressiveness": level})
+        rows += [ModelRow("pruned", FP8, mode, pruned) for mode in (Mode.COARSE, Mode.FINE)]
+    return rows
+
+
+def fp8_policy(checkpoint: Checkpoint) -> Policy:
+    """Captured, of compiled layers with FP8 products, sharing all other weights with `checkpoint`; ConfigError where
+    the GPU has none."""
+    require_fp8(next(checkpoint.model.parameters()).device)
+    policy = Policy(fp8_copy(checkpoint), engine="graph")
+    policy.compile()
+    return policy
+
+
+def fp8_rates(plain: Rates, device: torch.device, rows: Sequence[ModelRow], products) -> Fp8Rates | None:
+    """The card's rates in FP8, at the shapes of `products(row)`; None where no row with FP8 products runs."""
+    running = [row for row in rows if row.engine == FP8 and not row.skipped]
+    if not running:
+        return None
+    return measure_fp8_rates(device, plain, [product for row in running for product in products(row)])
+
+
 def place(config: Config, scale: str) -> tuple[torch.device, torch.dtype]:
     """Device and arithmetic; ConfigError where the full scale cannot run."""
     has_gpu, wanted = torch.cuda.is_available(), config.policy.device
@@ -102,7 +134,7 @@ def place(config: Config, scale: str) -> tuple[torch.device, torch.dtype]:
         raise ConfigError(
             f"--scale full: {free:.0f} GiB of GPU memory are free, {FULL_SCALE_GIB} are needed; free some"
         )
-    bf16 = config.policy.dtype == "bf16" or (config.policy.dtype == "auto" and device.type == "cuda")
+    bf16 = config.policy.dtype == "bf16" or (config.policy.dtype != "fp32" and device.type == "cuda")
     return device, torch.bfloat16 if bf16 else torch.float32
 
 

@@ -4,16 +4,20 @@ floor = sum over the matrix products of max(FLOP / rate, bytes / bandwidth): eve
 everything element-wise fused away, no launch gaps. Two rates, both measured here:
 - the card's best rate over large and real products: the strict floor, which the targets are judged by;
 - the rate of the library's own product at each real shape: what one call per product reaches (`floor_shapes_ms`).
+Rows with FP8 products have such rates of their own (`Fp8Rates`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 
 from specprune_ros.bench.gpu import seconds_of
+from specprune_ros.model import fp8
 from specprune_ros.model.flops import Product
 
 PEAK_SIZES = {"cuda": (4096, 8192), "cpu": (256, 512)}
@@ -54,6 +58,29 @@ class Rates:
         return stages
 
 
+@dataclass
+class Fp8Rates(Rates):
+    """Rates where the decoder's products are in FP8: `flops` and `shapes` of those, and `plain` for all others.
+
+    Weights and inputs are read as one byte a number, since rounding can be fused into what comes before; outputs are
+    written in `itemsize` bytes.
+    """
+
+    plain: Rates = field(kw_only=True)
+
+    def _product_s(self, product: Product, by_shape: bool) -> float:
+        if not in_fp8(product):
+            return self.plain._product_s(product, by_shape)
+        rate = self.shapes.get(shape_of(product), self.flops) if by_shape else self.flops
+        outputs = product.count * product.m * product.n
+        return max(product.flop / rate, (product.moved + (self.itemsize - 1) * outputs) / self.bandwidth)
+
+
+def in_fp8(product: Product) -> bool:
+    """Whether `model.fp8` rounds its operands: the decoder layers' own products, not those of the one proprio token."""
+    return product.stage == "decoder" and product.kind == "gemm" and product.m > 1
+
+
 def shape_of(product: Product) -> Shape:
     return product.m, product.n, product.k
 
@@ -76,16 +103,36 @@ def _bytes_per_flop(shape: Shape, dtype: torch.dtype) -> float:
     return dtype.itemsize * (m * k + n * k + m * n) / (2.0 * m * n * k)
 
 
-def _gemm_rate(shape: Shape, device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a linear layer on random data, weights taken in turn from more memory than caches hold."""
+@torch.inference_mode()
+def measure_fp8_rates(device: torch.device, plain: Rates, products: Iterable[Product]) -> Fp8Rates:
+    """The same for FP8 products, on operands that are rounded already; `plain`: what `measure_rates` found."""
+    rounded = [product for product in products if in_fp8(product)]
+    shapes = {shape_of(product) for product in rounded}
+    large = [(size, size, size) for size in PEAK_SIZES[device.type]]
+    flops = {shape: _gemm_rate(shape, device, torch.bfloat16, in_eighths=True) for shape in [*large, *sorted(shapes)]}
+    real = {shape: flops[shape] for shape in shapes}
+    return Fp8Rates(max(flops.values()), plain.bandwidth, plain.itemsize, real, plain=plain)
+
+
+def _gemm_rate(shape: Shape, device: torch.device, dtype: torch.dtype, in_eighths: bool = False) -> float:
+    """FLOP/s of a linear layer on random data, weights taken in turn from more memory than caches hold.
+
+    in_eighths: with both operands rounded to FP8 before, and the result in `dtype`.
+    """
     m, n, k = shape
-    copies = min(16, -(-ROTATED_BYTES[device.type] // (n * k * dtype.itemsize)))
+    copies = min(16, -(-ROTATED_BYTES[device.type] // (n * k * (1 if in_eighths else dtype.itemsize))))
     weights = [torch.empty(n, k, device=device, dtype=dtype).normal_() for _ in range(copies)]
     x = torch.empty(m, k, device=device, dtype=dtype).normal_()
+    if in_eighths:
+        layers, eighths = [fp8.Fp8Linear(weight) for weight in weights], fp8.quantise(x)
+        calls = [partial(fp8.product, *eighths, layer.weight, layer.scale, dtype) for layer in layers]
+        del weights
+    else:
+        calls = [partial(F.linear, x, weight) for weight in weights]
     turn = iter(range(1 << 62))
 
     def product():
-        torch.nn.functional.linear(x, weights[next(turn) % copies])
+        calls[next(turn) % copies]()
 
     return 2.0 * m * n * k / _best_s(product, device)
 

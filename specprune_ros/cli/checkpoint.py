@@ -169,7 +169,8 @@ def _machine(folder: Path, config: Config) -> Finding:
 
     def look() -> Seen:
         place = placement(folder, config.policy)
-        words = f"{place.device.type}, {str(place.dtype).removeprefix('torch.')}, policy.engine: {place.engine}"
+        dtype = str(place.dtype).removeprefix("torch.") + (" with FP8 products" if place.fp8 else "")
+        words = f"{place.device.type}, {dtype}, policy.engine: {place.engine}"
         return Seen(words, place.warning)
 
     return finding("machine", look)

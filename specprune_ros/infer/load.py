@@ -15,6 +15,7 @@ from specprune_ros.infer.memory import keep_freed_memory
 from specprune_ros.infer.policy import Policy
 from specprune_ros.model.checkpoint import load_checkpoint, open_checkpoint
 from specprune_ros.model.demands import ACTIONS, require
+from specprune_ros.model.fp8 import check_sizes, require_fp8, saved_bytes, scratch_bytes, to_fp8
 from specprune_ros.model.hub import checkpoint_folder
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,10 @@ def load_policy(config: Config, progress=None) -> Policy:
     if place.device.type == "cpu":
         keep_freed_memory()
     checkpoint = load_checkpoint(source, place.device, place.dtype, settings, progress or LoadingLog())
+    if place.fp8:
+        to_fp8(checkpoint.model.decoder)
+        if place.device.type == "cuda":
+            torch.cuda.empty_cache()  # the weights that were replaced are of no more use to anybody here
     policy = Policy(checkpoint, place.engine, settings.cache_dir, config.action)
     if settings.compile:
         policy.compile()
@@ -57,14 +62,21 @@ class Placement:
     warning: str = ""
     """What is not as one would wish, though nobody asked for it by name."""
 
+    fp8: bool = False
+    """Whether the decoder's products are in FP8 once the weights are read in `dtype`."""
+
 
 def placement(source: Path, settings: PolicySettings) -> Placement:
     """What the settings come to here, before a weight is read; ConfigError when this machine cannot run them."""
-    device, warning = torch.device(_device(settings.device)), ""
+    device, warnings, fp8 = torch.device(_device(settings.device)), [], settings.dtype == "fp8"
+    if fp8:
+        require_fp8(device)
+        check_sizes(open_checkpoint(source, settings).model.decoder)
     if device.type == "cuda" and (lack := lack_of_memory(needed_bytes(source, settings, device), device)):
         if settings.device == "cuda":
             raise ConfigError(f"policy.device: {lack}; free some, or use 'cpu'")
-        device, warning = torch.device("cpu"), f"policy.device: {lack}; running on the CPU"
+        device = torch.device("cpu")
+        warnings.append(f"policy.device: {lack}; running on the CPU")
     engine = settings.engine
     if settings.compile and device.type == "cpu" and engine in ("auto", "openvino"):
         if engine == "openvino":
@@ -72,7 +84,15 @@ def placement(source: Path, settings: PolicySettings) -> Placement:
                 "policy.compile: layers compiled by PyTorch cannot run on OpenVINO; use policy.engine: eager"
             )
         engine = "eager"
-    return Placement(device, _dtype(settings.dtype, device), engine, warning)
+    if fp8 and device.type == "cpu":
+        if engine == "openvino":
+            raise ConfigError(
+                "policy.dtype: 'fp8' is emulated by PyTorch on a CPU and cannot run on OpenVINO; use policy.engine: "
+                "eager, or policy.dtype: auto"
+            )
+        engine = "eager"
+        warnings.append("policy.dtype: 'fp8' is emulated on a CPU, which is slow and only good to measure its error")
+    return Placement(device, _dtype(settings.dtype, device), engine, "; ".join(warnings), fp8)
 
 
 def warm_policy(config: Config) -> Policy:
@@ -101,9 +121,16 @@ WORKSPACE_BYTES = 2 << 30
 
 
 def needed_bytes(folder: Path, settings: PolicySettings, device: torch.device) -> int:
-    """Device memory that the checkpoint takes while it runs: weights in the chosen arithmetic, and the rest."""
-    model = open_checkpoint(folder, settings).model
-    return sum(p.numel() for p in model.parameters()) * _dtype(settings.dtype, device).itemsize + WORKSPACE_BYTES
+    """Device memory that the checkpoint takes while it runs: weights in the chosen arithmetic, and the rest.
+
+    With FP8 the most is needed at the start, as the weights are read in bf16 before they are rounded.
+    """
+    model, itemsize = open_checkpoint(folder, settings).model, _dtype(settings.dtype, device).itemsize
+    weights = sum(p.numel() for p in model.parameters()) * itemsize
+    if settings.dtype != "fp8":
+        return weights + WORKSPACE_BYTES
+    running = weights - saved_bytes(model.decoder, itemsize) + WORKSPACE_BYTES
+    return max(weights + scratch_bytes(model.decoder), running)
 
 
 def lack_of_memory(needed: int, device: torch.device) -> str:
@@ -123,7 +150,12 @@ def _device(name: str) -> str:
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
-    """bf16 where the arithmetic units take it; elsewhere it would be emulated and slow."""
+    """bf16 where the arithmetic units take it; elsewhere it would be emulated and slow.
+
+    fp8: what everything but the decoder's products runs in.
+    """
+    if name == "fp8":
+        name = "bf16" if device.type == "cuda" else "auto"
     if name == "auto":
         native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else fast_bf16_cpu()
         name = "bf16" if native else "fp32"

@@ -17,8 +17,10 @@ class PolicySettings:
     device: str = param("auto", "Where the model runs", choices=("auto", "cpu", "cuda"), live=False)
     dtype: str = param(
         "auto",
-        "Arithmetic of the model; auto: bf16 where the machine is fast at it",
-        choices=("auto", "bf16", "fp32"),
+        "Arithmetic of the model; auto: bf16 where the machine is fast at it; fp8: bf16, with the decoder's products "
+        "in FP8 (e4m3, one scale for each row and each output column); needs a GPU of compute capability 8.9 or "
+        "higher; an approximation; a CPU emulates it slowly",
+        choices=("auto", "bf16", "fp32", "fp8"),
         live=False,
     )
     engine: str = param(
