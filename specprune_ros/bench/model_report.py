@@ -61,7 +61,7 @@ HOPPER_TARGETS = (
     Target("after_change_ms", "slowest pass after a change of aggressiveness [ms]", 150.0, at_least=False),
     Target("policy_gib", "GPU memory of the policy alone [GiB]", 20.0, at_least=False),
 )
-"""End to end, batch 1, two views, bf16 where nothing else is said. Where several rows are meant the worst of them counts."""
+"""End to end, batch 1, two views, bf16 where nothing else is said. Of several rows the worst counts."""
 
 TARGETS = {"H100": HOPPER_TARGETS, "H200": HOPPER_TARGETS}
 """By a word in the card's name: a bound that was set for one card says nothing about another."""
@@ -178,7 +178,7 @@ def _judged(target: Target, figures: Mapping[str, float | None]) -> dict[str, ob
 
 TIMES = ("p50 ms", "p95", "p99", "p99/p50", "vs stock", "vs dense", "tokens")
 WORK = ("GFLOP", "TFLOP/s", "floor ms", "x floor", "x floor, shapes", "peak GiB")
-"""Columns after the row's name. vs dense: our fastest captured dense row in bf16; x floor: p50 over the roofline floor."""
+"""Columns after the row's name. vs dense: our fastest captured dense row in bf16; x floor: p50 over the floor."""
 
 
 def label(row: Mapping) -> str:

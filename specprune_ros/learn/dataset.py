@@ -129,8 +129,14 @@ class Dataset:
 
     def images(self, rows) -> Tensor:
         """(B, V, H, W, 3) uint8, in the CPU's memory."""
+        found = np.empty((len(rows), *self.demos.images(int(rows[0])).shape), np.uint8)
+
+        def put(at: int) -> None:
+            found[at] = self.demos.images(int(rows[at]))
+
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return torch.from_numpy(np.stack(list(pool.map(lambda row: self.demos.images(int(row)), rows))))
+            list(pool.map(put, range(len(rows))))  # what went wrong in a thread is raised here
+        return torch.from_numpy(found)
 
     def batch(self, rows: np.ndarray, features: Tensor) -> Batch:
         """Rows of prompts of one length; features (B, V * N, width): what the towers make of them."""
