@@ -5,6 +5,7 @@
 #   OUT=DIR        what comes back: at most 7 files of at most 16 MiB: robust.tar, plain.tar, logs
 #   WORK=DIR       demonstrations and states; a second run continues there
 #   SCALE=tiny     the same path on a CPU in a minute or two: a rehearsal, what it learns is nothing
+#   LIMITS=S,S,S,S the shares, in seconds
 #   PYTHON=python3 a Python with torch, mujoco, numpy, opencv-python-headless, transformers and safetensors
 # Unpack:  mkdir -p policy && cat robust.tar* | tar -x -C policy
 set -uo pipefail
@@ -19,10 +20,10 @@ recipe=gpu
 
 share() { echo $((BUDGET_S * $1 / 100)); } # share PERCENT: seconds
 
-limits=$(share 18),$(share 14),$(share 44),$(share 18)
-echo "== limits: $limits s"
+: "${LIMITS:=$(share 18),$(share 14),$(share 44),$(share 18)}"
+echo "== limits: $LIMITS s"
 timeout -s INT -k 20 $((2 * BUDGET_S)) "$PYTHON" -m specprune_ros.cli.main train --recipe "$recipe" --suites "$SUITES" \
-    --policy both --work "$WORK" --out "$WORK/policies" --workers "$WORKERS" --limit "$limits" 2>&1 |
+    --policy both --work "$WORK" --out "$WORK/policies" --workers "$WORKERS" --limit "$LIMITS" 2>&1 |
     tee -a "$OUT/log.txt" | tail -n 40
 echo "== train: status ${PIPESTATUS[0]}, ${SECONDS} s" | tee -a "$OUT/log.txt"
 for policy in plain robust; do

@@ -134,13 +134,14 @@ def missing(out: Path, lot: Lot, pictures: bool = True) -> list[_Task]:
 
 
 def undeveloped(out: Path) -> list[_Task]:
-    """The files of demonstrations that are still to be made from files of motions."""
-    tasks = []
+    """The files of demonstrations that are still to be made from files of motions; suites take turns."""
+    tasks: dict[str, list[_Task]] = {}
     for path, suite, seeds in recorded(out, MOTIONS):
         demos = path.with_name(path.name.replace(MOTIONS, "demos", 1))
         if not demos.exists():
-            tasks.append(_Task(demos, Lot(suite, len(seeds), seeds[0]), seeds, motions=path))
-    return tasks
+            task = _Task(demos, Lot(suite, len(seeds), seeds[0]), seeds, motions=path)
+            tasks.setdefault(suite, []).append(task)
+    return [task for turn in zip_longest(*tasks.values()) for task in turn if task]
 
 
 def record_episode(env: TabletopEnv, lot: Lot, seed: int) -> dict:
