@@ -80,9 +80,11 @@ def snapped_budget(counts: Budget, pruning: Pruning, layout: Layout, staircase: 
     """`counts` with as many more visual tokens as cost nothing on the machine of the staircase.
 
     The rows of a layer, which are the visual tokens kept and all other tokens of the layout, are snapped: after static
-    pruning by whole views, after each dynamic prune up to what is present there. Never fewer tokens than `counts` at any
-    layer, and never more after a prune than before it. The counts of the three sets stay, so the tokens added are the
-    next-best by local attention, and every token that `counts` keeps in static pruning is kept here too.
+    pruning by as many tokens in every view, after each dynamic prune up to what is present there. No layer gets fewer
+    tokens than under `counts`, and no prune leaves more than there were.
+
+    The counts of the three sets stay, so the tokens added are the next-best by local attention, and every token that
+    `counts` keeps in static pruning is kept here too.
     """
     others = layout.length - layout.visual
     keep = counts.static_keep
