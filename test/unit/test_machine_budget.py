@@ -78,6 +78,19 @@ def test_a_real_measurement_gives_times_and_leaves_randomness_alone(checkpoint):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_measured_by_replays_and_leaves_the_stream_alone(tmp_path):
+    checkpoint = load_checkpoint(write_tiny_checkpoint(tmp_path), torch.device("cuda"), torch.bfloat16)
+    stream = torch.cuda.current_stream()
+    known = MachineStaircase(checkpoint.model.decoder, str(tmp_path / "kept"))
+    known.want(PAPER.pruning, layout_of(Policy(checkpoint, "eager")))
+    known.finish()
+    assert known.staircase is not None and known.staircase.rows[-1] == 640
+    assert known._key["device"] == torch.cuda.get_device_name() and torch.cuda.current_stream() == stream
+    assert max(known.staircase.seconds) < 0.01
+
+
 def test_what_was_disturbed_is_measured_again(checkpoint, steady):
     measurement = Measurement(checkpoint.model.decoder, 600)
     while measurement.advance():
