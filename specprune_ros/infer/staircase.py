@@ -47,7 +47,7 @@ def rows_to_measure(length: int) -> list[int]:
 
 
 class Measurement:
-    """Times of one decoder layer's products by rows, on the device and in the arithmetic of its weights.
+    """Times of one decoder layer's products by rows, on the device and in the arithmetic that the decoder has.
 
     The layers are taken in turn, so that weights stream from memory as in an inference. `advance` measures one count of
     rows, between which inferences may run.
@@ -55,10 +55,12 @@ class Measurement:
 
     def __init__(self, decoder: Decoder, length: int):
         self._layers, self._turn = decoder.layers, 0
-        weight = decoder.layers[0].qkv.weight
-        self._device = weight.device
+        self._device = decoder.norm.weight.device
         self._rows = rows_to_measure(length)
-        self._given = {name: self._random(getattr(decoder.layers[0], name).in_features, weight) for name in PRODUCTS}
+        self._given = {
+            name: self._random(getattr(decoder.layers[0], name).weight.shape[1], decoder.norm.weight)
+            for name in PRODUCTS
+        }
         self._times: dict[int, list[float]] = {}
         self._todo: list[int] = []
         self._sweeps, self._timed, self._spent_s = 0, 0, 0.0
@@ -140,13 +142,15 @@ class Measurement:
 
 def description(decoder: Decoder, length: int) -> dict[str, object]:
     """Everything that a staircase depends on; a kept one is used only where all of it is the same."""
-    weight = decoder.layers[0].qkv.weight
+    weights = [getattr(decoder.layers[0], name).weight for name in PRODUCTS]
+    device, on_gpu = weights[0].device, weights[0].device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(weight.device) if weight.device.type == "cuda" else cpu_name(),
-        "dtype": str(weight.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads() if weight.device.type == "cpu" else 0,
+        "device": torch.cuda.get_device_name(device) if on_gpu else cpu_name(),
+        "dtype": str(decoder.norm.weight.dtype).removeprefix("torch."),
+        "weights": str(weights[0].dtype).removeprefix("torch."),
+        "threads": 0 if on_gpu else torch.get_num_threads(),
         "torch": torch.__version__,
-        "products": [list(getattr(decoder.layers[0], name).weight.shape) for name in PRODUCTS],
+        "products": [list(weight.shape) for weight in weights],
         "layers": len(decoder.layers),
         "most_rows": rows_to_measure(length)[-1],
     }

@@ -91,6 +91,29 @@ def test_a_gpu_is_measured_by_replays_and_leaves_the_stream_alone(tmp_path):
     assert max(known.staircase.seconds) < 0.01
 
 
+def test_layers_with_another_product_are_measured_as_they_are(tmp_path):
+    """Weights in another format than the activations, as with 8-bit products."""
+
+    class Rounded(torch.nn.Module):
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = weight.detach().to(torch.float16)
+
+        def forward(self, x):
+            return torch.nn.functional.linear(x, self.weight.float())
+
+    decoder = load_checkpoint(write_tiny_checkpoint(tmp_path)).model.decoder
+    plain = description(decoder, 100)
+    for layer in decoder.layers:
+        for name in machine.PRODUCTS:
+            setattr(layer, name, Rounded(getattr(layer, name).weight))
+    assert description(decoder, 100) == plain | {"weights": "float16"}
+    measurement = Measurement(decoder, 100)
+    while measurement.advance():
+        pass
+    assert measurement.staircase().rows[-1] == 128
+
+
 def test_what_was_disturbed_is_measured_again(checkpoint, steady):
     measurement = Measurement(checkpoint.model.decoder, 600)
     while measurement.advance():
@@ -210,7 +233,7 @@ def test_it_is_measured_once_a_machine(checkpoint, steady, tmp_path):
     assert len(steady) == count and second.machine.staircase == first.machine.staircase
 
 
-@pytest.mark.parametrize("name, value", [("device", "another"), ("threads", 99), ("torch", "1.0"), ("products", [])])
+@pytest.mark.parametrize("name, value", [("device", "another"), ("threads", 99), ("torch", "1.0"), ("weights", "fp8")])
 def test_what_was_measured_elsewhere_is_not_used(checkpoint, tmp_path, name, value):
     here = description(checkpoint.model.decoder, 588)
     files = StaircaseFile(tmp_path)
