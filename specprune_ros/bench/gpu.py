@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
 
 import torch
+
+# Those who measure import both from here.
+from specprune_ros.infer.timing import seconds_of as seconds_of
+from specprune_ros.infer.timing import synchronise as synchronise
 
 QUERY = {
     "driver": "driver_version",
@@ -39,47 +42,6 @@ def _asked(which: list[str], query: dict[str, str]) -> dict[str, str]:
         return {}
     values = [value.strip() for value in done.stdout.partition("\n")[0].split(",")]
     return dict(zip(query, values, strict=True)) if done.returncode == 0 and len(values) == len(query) else {}
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until everything asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def seconds_of(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Time of one call of `work` [s], the mean of `repeats` calls in a row.
-
-    On a GPU the calls are recorded and replayed as one graph: what is timed is the work and not its launches, which
-    take longer than a small product.
-    """
-    if device.type != "cuda":
-        started = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        return (time.perf_counter() - started) / repeats
-    replay = _recorded(work, device, repeats)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    replay()
-    synchronise(device)
-    start.record()
-    replay()
-    end.record()
-    end.synchronize()
-    return 1e-3 * start.elapsed_time(end) / repeats
-
-
-def _recorded(work: Callable[[], object], device: torch.device, repeats: int) -> Callable[[], None]:
-    """Replays `repeats` calls; the first call, which loads kernels, is made before."""
-    stream, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        work()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    with torch.cuda.graph(graph, stream=stream):
-        for _ in range(repeats):
-            work()
-    return graph.replay
 
 
 class Marks:

@@ -49,6 +49,8 @@ CHANGED_LEVEL, CHANGED_PASSES = 0.37, 12
 CAPTURED = ("graph", "compiled")
 """Policies on captured graphs: of plain operations, and of layers that torch.compile fused."""
 COMPILED_LEVELS = (0.5, 1.0)
+SNAPPED = "snapped"
+"""Name of the rows whose token counts fit the card: `pruning.budget: machine`."""
 SETTLE = 3
 """Uncounted inferences of a row after its warm-up: the first has no history and is dense."""
 
@@ -109,7 +111,7 @@ class ModelBench:
 
     def rows(self, levels: Sequence[float], eager: bool) -> list[ModelRow]:
         """Stock, dense, and pruned at every level in both modes, with compiled layers at two; pruned op by op only if
-        asked for or nothing else can run. Then those in FP8."""
+        asked for or nothing else can run. Then those with the card's own token counts, and those in FP8."""
         dense = variant(self.config, "dense")
         rows = [ModelRow("stock", "stock", Mode.DENSE, dense)]
         rows += [ModelRow("dense", engine, Mode.DENSE, dense) for engine in ("eager", "graph", "compiled")]
@@ -117,6 +119,8 @@ class ModelBench:
             for level in levels if engine != "compiled" else COMPILED_LEVELS:
                 pruned = self.config.updated({"pruning.aggressiveness": level})
                 rows += [ModelRow("pruned", engine, mode, pruned) for mode in (Mode.COARSE, Mode.FINE)]
+        snapped = self.config.updated({"pruning.budget": "machine"})
+        rows += [ModelRow(SNAPPED, "compiled", mode, snapped) for mode in (Mode.COARSE, Mode.FINE)]
         return rows + model_rows.fp8_rows(self.config)
 
     def warm(self, rows: Sequence[ModelRow]) -> None:

@@ -42,6 +42,22 @@ def default_folder() -> Path | None:
     return home / ".cache" / "specprune_ros" if home.is_absolute() else None
 
 
+def write_whole(path: Path, *parts: bytes) -> None:
+    """Replace `path` in one step, with its folders; OSError leaves nothing behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".draft-", delete=False) as file:
+        draft = Path(file.name)
+        try:
+            for part in parts:
+                file.write(part)
+            file.close()
+            os.replace(draft, path)
+        except OSError:
+            with suppress(OSError):
+                draft.unlink()
+            raise
+
+
 class ModelCache:
     """Entries in `folder`; None: no entries."""
 
@@ -70,18 +86,9 @@ class ModelCache:
         """Keep a model; False, and one warning, where that is not possible."""
         if self.folder is None:
             return False
-        draft = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".draft-", delete=False) as file:
-                draft = Path(file.name)
-                for part in _packed(model):
-                    file.write(part)
-            os.replace(draft, self._path(key))
+            write_whole(self._path(key), *_packed(model))
         except OSError as error:
-            if draft is not None:
-                with suppress(OSError):
-                    draft.unlink()
             self._complain(f"converted models cannot be kept in {self.folder} ({error.strerror or error})")
             return False
         self._make_room()

@@ -13,14 +13,16 @@ from specprune_ros.config import PRESETS, ActionScale, Config, Pruning
 from specprune_ros.infer.engines import make_engine
 from specprune_ros.infer.passes import Passes, PassInputs
 from specprune_ros.infer.preprocess import upload
+from specprune_ros.infer.staircase import MachineStaircase
 from specprune_ros.model.attention import choose_attention
 from specprune_ros.model.checkpoint import Checkpoint
 from specprune_ros.model.demands import check_dimensions
 from specprune_ros.model.flops import inference_flop
 from specprune_ros.model.units import action_units
 from specprune_ros.model.vla import Plan, Vla
-from specprune_ros.prune.budgets import budget, is_dense
+from specprune_ros.prune.budgets import Budget, budget, is_dense
 from specprune_ros.prune.layout import Layout
+from specprune_ros.prune.staircase import snapped_budget
 from specprune_ros.types import (
     STAGES,
     ActionChunk,
@@ -61,6 +63,8 @@ class Policy:
         widths = (*(tower.width // tower.heads for tower in self.config.towers), self.config.decoder.head_dim)
         self.attention = choose_attention(self.device, self.dtype, widths)
         self.engine = make_engine(engine, Passes(self.model), self.device, cache_dir)
+        self.machine = MachineStaircase(self.model.decoder, cache_dir)
+        """What `pruning.budget: machine` knows; measured by `warm_up` or `idle`, never within an inference."""
         self._scale = scale or ActionScale()
         self._prompts: dict[str, tuple[Layout, Tensor]] = {}
         self._expected: tuple | None = None
@@ -85,6 +89,9 @@ class Policy:
         proprio = np.zeros(self.proprio_dims, np.float32) if self.proprio_dims else None
         word = config.instruction or self.checkpoint.prompt.known_instruction()
         observation = Observation(0, images, proprio, word, Motion(0.0, 0.0, 0.0))
+        if config.pruning.budget == "machine" and not is_dense(config.pruning):
+            self.machine.want(config.pruning, self._prompt(word)[0])
+            self.machine.finish()  # before anything else is busy
         for _ in range(passes):
             memory = None
             for mode in (Mode.FINE, Mode.FINE, Mode.COARSE):
@@ -114,10 +121,14 @@ class Policy:
     @torch.inference_mode()
     def idle(self) -> bool:
         """Use a moment without a request to get a bit of later work ready; False when there is none left."""
+        if self.machine.pending and not self.engine.making:
+            self.machine.advance()
+            return True
         return self.engine.idle()
 
     def settle(self, timeout_s: float = SETTLE_S) -> bool:
         """Wait until inferences of every expected kind run as fast as they will; False when that took too long."""
+        self.machine.finish()
         return self.engine.settle(timeout_s)
 
     @property
@@ -127,7 +138,7 @@ class Policy:
 
         What is made beside the inferences does not count: they work at once, only slower.
         """
-        return self.engine.pending
+        return self.engine.pending + self.machine.pending
 
     @property
     def ran(self) -> str:
@@ -144,11 +155,13 @@ class Policy:
         given = (layout, pruning, tuple(frame.shape for frame in inputs.frames))
         if is_dense(pruning) or not self.engine.captures or given == self._expected:
             return
+        if pruning.budget == "machine" and self.machine.pending:
+            return  # the counts that will come are not known yet
         self._expected = given
         for level in dict.fromkeys((pruning.aggressiveness, *self.levels_ahead)):
             tuned = replace(pruning, aggressiveness=level)
             for mode in (Mode.FINE, Mode.COARSE):
-                counts = budget(tuned, mode, self.view_count, self.config.patches, self.config.decoder.layers)
+                counts = self._counts(mode, tuned, layout)
                 self.engine.expect(inputs, layout, Plan(pruning.static, pruning.dynamic, counts, remember=True))
 
     def gflop(self, report: PruningReport) -> float:
@@ -160,14 +173,14 @@ class Policy:
         layout, prompt = self._prompt(request.observation.instruction)
         frames = upload(request.observation.images, self.view_count, self.device)
         proprio = self._proprio(request.observation)
-        plan = self._plan(request.mode, request.pruning, memory)
+        plan = self._plan(request.mode, request.pruning, memory, layout)
         last_attention = memory.last_attention if memory and plan.budget else None
         reference = None
         if last_attention is not None and plan.static.enabled and request.reference_images is not None:
             reference = upload(request.reference_images, self.view_count, self.device)
         return PassInputs(frames, prompt, proprio, reference, last_attention), layout, plan
 
-    def _plan(self, mode: Mode, pruning: Pruning, memory: PolicyMemory | None) -> Plan:
+    def _plan(self, mode: Mode, pruning: Pruning, memory: PolicyMemory | None, layout: Layout) -> Plan:
         """The token budget; without history the first pass is dense, or local-only if asked for."""
         static, dynamic = pruning.static, pruning.dynamic
         if is_dense(pruning):
@@ -175,9 +188,16 @@ class Policy:
         remembered = memory is not None and memory.last_attention is not None
         if not remembered and static.enabled and static.first_pass == "dense":
             return Plan(static, dynamic, None, remember=True)
-        depth = self.config.decoder.layers
-        counts = budget(pruning, mode, self.view_count, self.config.patches, depth)
-        return Plan(static, dynamic, counts, remember=True)
+        return Plan(static, dynamic, self._counts(mode, pruning, layout), remember=True)
+
+    def _counts(self, mode: Mode, pruning: Pruning, layout: Layout) -> Budget:
+        """The paper's counts, or what they come to on this machine once that is known."""
+        counts = budget(pruning, mode, self.view_count, self.config.patches, self.config.decoder.layers)
+        if pruning.budget == "paper":
+            return counts
+        self.machine.want(pruning, layout)
+        staircase = self.machine.staircase
+        return counts if staircase is None else snapped_budget(counts, pruning, layout, staircase)
 
     def _prompt(self, instruction: str) -> tuple[Layout, Tensor]:
         """Layout and token ids of an instruction. Those of the latest instructions are cached."""

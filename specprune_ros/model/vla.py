@@ -13,7 +13,7 @@ from specprune_ros.config import Dynamic, Static
 from specprune_ros.model.config import ModelConfig
 from specprune_ros.model.decoder import Decoder, Rope, rope_table
 from specprune_ros.model.vision import Projector, VisionBackbone
-from specprune_ros.prune.budgets import Budget, schedule
+from specprune_ros.prune.budgets import Budget, layer_lengths, schedule
 from specprune_ros.prune.dynamic import Importance, folded
 from specprune_ros.prune.layout import Layout
 from specprune_ros.prune.scores import products, scored
@@ -93,15 +93,7 @@ class Plan:
 
     def layer_lengths(self, layout: Layout, depth: int) -> tuple[int, ...]:
         """Tokens of all kinds that each of `depth` decoder layers processes."""
-        when, present = schedule(depth), layout.visual
-        lengths = []
-        for number in range(1, depth + 1):
-            lengths.append(layout.length - layout.visual + present)
-            if self.budget is not None and self.static.enabled and number == when.static:
-                present = layout.views * self.budget.static_keep
-            if self.budget is not None and self.dynamic.enabled and number in when.dynamic:
-                present = min(present, self.budget.dynamic_keep[when.dynamic.index(number)])
-        return tuple(lengths)
+        return tuple(layer_lengths(layout, depth, self.static, self.dynamic, self.budget))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
-from specprune_ros.config import Pruning
+from specprune_ros.config import Dynamic, Pruning, Static
+from specprune_ros.prune.layout import Layout
 from specprune_ros.types import Mode
 
 PAPER_DEPTH = 32
@@ -100,3 +101,16 @@ def _dynamic_keep(pruning: Pruning, present: int, prunes: int) -> tuple[int, ...
         present = max(floor, round(present * ratio))
         kept.append(present)
     return tuple(kept)
+
+
+def layer_lengths(layout: Layout, depth: int, static: Static, dynamic: Dynamic, budget: Budget | None) -> list[int]:
+    """Tokens of all kinds that each of `depth` decoder layers processes under `budget`; None: nothing is pruned."""
+    when, present = schedule(depth), layout.visual
+    lengths = []
+    for number in range(1, depth + 1):
+        lengths.append(layout.length - layout.visual + present)
+        if budget is not None and static.enabled and number == when.static:
+            present = layout.views * budget.static_keep
+        if budget is not None and dynamic.enabled and number in when.dynamic:
+            present = min(present, budget.dynamic_keep[when.dynamic.index(number)])
+    return lengths

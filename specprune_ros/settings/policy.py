@@ -31,7 +31,8 @@ class PolicySettings:
     )
     cache_dir: str = param(
         "",
-        "Folder for models converted by OpenVINO; empty: ~/.cache/specprune_ros, or as XDG_CACHE_HOME says",
+        "Folder for models converted by OpenVINO and for what was measured of the machine; "
+        "empty: ~/.cache/specprune_ros, or as XDG_CACHE_HOME says",
         live=False,
     )
     unnorm_key: str = param("", "Dataset in dataset_statistics.json to normalise with; empty: the only one", live=False)

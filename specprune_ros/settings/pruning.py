@@ -96,6 +96,11 @@ class Pruning:
     aggressiveness: float = param(
         0.5, "0 is exactly the dense model, 0.5 the paper's setting, 1 the hardest", bounds=(0.0, 1.0)
     )
+    budget: str = param(
+        "paper",
+        "Token counts: the paper's; or machine: as many more as cost no time on this machine, which is measured once",
+        choices=("paper", "machine"),
+    )
     static: Static = field(default_factory=Static)
     reference: ReferenceFrame = field(default_factory=ReferenceFrame)
     dynamic: Dynamic = field(default_factory=Dynamic)

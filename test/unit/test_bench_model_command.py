@@ -38,7 +38,16 @@ def test_the_path_runs_on_a_cpu_and_says_what_it_is_not(tiny_result):
     pruned = [("pruned", engine, mode) for engine in ("eager", "graph") for mode in ("coarse", "fine")]
     dense = [("dense", engine, "dense") for engine in ("eager", "graph", "compiled")]
     twice = [[("pruned", engine, mode) for mode in ("coarse", "fine")] * 2 for engine in ("compiled", "fp8")]
-    assert names == [("stock", "stock", "dense"), *dense, *pruned, *twice[0], ("dense", "fp8", "dense"), *twice[1]]
+    snapped = [("snapped", "compiled", mode) for mode in ("coarse", "fine")]
+    assert names == [
+        ("stock", "stock", "dense"),
+        *dense,
+        *pruned,
+        *twice[0],
+        *snapped,
+        ("dense", "fp8", "dense"),
+        *twice[1],
+    ]
     captured = ("graph", "compiled", "fp8")
     assert all(("skipped" in row) == (row["engine"] in captured) for row in tiny_result["rows"])
     assert tiny_result["roofline"]["fp8_gemm_tflops"] is None
