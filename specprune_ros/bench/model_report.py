@@ -190,7 +190,7 @@ def label(row: Mapping) -> str:
     how += f", but some of it ran {' and '.join(others)}" if others else ""
     if row["name"] == "dense":
         return f"dense, {how}"
-    return f"pruned {row['aggressiveness']:g} {row['granularity']}, {how}"
+    return f"{row['name']} {row['aggressiveness']:g} {row['granularity']}, {how}"
 
 
 def time_cells(row: Mapping) -> tuple[str, ...]:
