@@ -28,7 +28,6 @@ from specprune_ros.bench.model_rows import (
     Warnings,
     frames,
     place,
-    same_weights,
 )
 from specprune_ros.bench.roofline import Fp8Rates, Rates, measure_rates
 from specprune_ros.bench.stock import Stock
@@ -38,6 +37,7 @@ from specprune_ros.eval.progress import progress
 from specprune_ros.eval.results import changed_parameters, write_json
 from specprune_ros.eval.variants import variant
 from specprune_ros.infer.policy import Policy
+from specprune_ros.model.checkpoint import same_weights
 from specprune_ros.model.flops import Product, inference_products, stock_products
 from specprune_ros.model.synthetic import SCALES, random_checkpoint
 from specprune_ros.prune.layout import Layout

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -136,14 +135,6 @@ def place(config: Config, scale: str) -> tuple[torch.device, torch.dtype]:
         )
     bf16 = config.policy.dtype == "bf16" or (config.policy.dtype != "fp32" and device.type == "cuda")
     return device, torch.bfloat16 if bf16 else torch.float32
-
-
-def same_weights(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with a model of its own whose parameters and buffers are the same tensors: no second copy in
-    memory, and what is done to its modules leaves the first model alone."""
-    model = checkpoint.model
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return replace(checkpoint, model=copy.deepcopy(model, shared))
 
 
 def frames(checkpoint: Checkpoint) -> list[Observation]:

@@ -7,9 +7,10 @@ holds a second copy.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -53,6 +54,14 @@ class Checkpoint:
     prompt: PromptEncoder
     folder: Path
     name: str
+
+
+def same_weights(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with a model of its own whose parameters and buffers are the same tensors: no second copy in
+    memory, and what is done to its modules leaves the first model alone."""
+    model = checkpoint.model
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return replace(checkpoint, model=copy.deepcopy(model, shared))
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,12 @@ float32 holds exactly, multiplied in float32. That is slow, and there to measure
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from specprune_ros.config import ConfigError
-from specprune_ros.model.checkpoint import Checkpoint
+from specprune_ros.model.checkpoint import Checkpoint, same_weights
 from specprune_ros.model.decoder import Decoder
 
 LARGEST = torch.finfo(torch.float8_e4m3fn).max
@@ -122,9 +119,8 @@ def scratch_bytes(decoder: Decoder) -> int:
 
 def fp8_copy(checkpoint: Checkpoint) -> Checkpoint:
     """The same policy with FP8 products; all other weights are shared with `checkpoint`, which stays as it is."""
-    shared = {id(parameter): parameter for parameter in checkpoint.model.parameters()}
-    model = copy.deepcopy(checkpoint.model, memo=shared)
-    for module in model.modules():  # a compiled forward would be that of the model it was copied from
+    copied = same_weights(checkpoint)
+    for module in copied.model.modules():  # a compiled forward would be that of the model it was copied from
         module.__dict__.pop("forward", None)
-    to_fp8(model.decoder)
-    return replace(checkpoint, model=model)
+    to_fp8(copied.model.decoder)
+    return copied

@@ -114,6 +114,10 @@ class VisionBackbone(nn.Module):
             self.fused_featurizer = Tower(config.towers[1])
         self._beside: torch.cuda.Stream | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without the stream, which cannot be copied: a copy makes its own."""
+        return {**self.__dict__, "_beside": None}
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) floats in [0, 1] or (B, H, W, 3) uint8 -> (B, N, sum of tower widths)."""
         patch = self.featurizer.config.patch  # the same for both: they see one grid of one image
