@@ -173,7 +173,7 @@ class ModelBench:
                 "fp8_gemm_tflops": round(self.fp8_rates.flops / 1e12, 3) if self.fp8_rates else None,
                 "copy_gbps": round(rates.bandwidth / 1e9, 1),
                 "shapes_measured": len(rates.shapes),
-                "floor": "sum over matrix products of max(FLOP / best measured rate, bytes / copy bandwidth)",
+                "floor": "sum over matrix products of max(FLOP / best measured rate, bytes / bandwidth)",
             },
             "sequence": {"tokens": self.layout.length, "visual": self.layout.visual, "views": self.layout.views},
             "agreement": self._agreement(rows),
