@@ -6,8 +6,13 @@ import pytest
 
 from specprune_ros.cli import main as cli
 from specprune_ros.config import ConfigError
-from specprune_ros.eval import evaluate, stats
+from specprune_ros.eval import stats
+from specprune_ros.eval.players import Player
+from specprune_ros.eval.record import Job, Record
 from specprune_ros.eval.rollout import Episode
+from specprune_ros.eval.summary import every
+from specprune_ros.sim.settings import SUITE_NAMES
+from specprune_ros.sim.suites import SUITES
 
 
 class StubPlayer:
@@ -19,19 +24,21 @@ class StubPlayer:
         self.missed, self.stop_after = missed, stop_after
 
     def play(self, job):
-        name, seed = job
+        suite, name, seed = job
         if self.stop_after is not None and len(self.played) == self.stop_after:
             raise KeyboardInterrupt
         self.played.append(job)
         dense = name == "dense"
         modes = {"dense": 3} if dense else {"coarse": 1, "fine": 2}
         kept = (512,) * 3 if dense else (150, 210, 210)
-        return name, Episode(seed, "pick", job not in self.missed, 50 + seed, 1, 512, kept, (30.0, 40.0, 50.0), modes)
+        success = (name, seed) not in self.missed and job not in self.missed
+        latency = (30.0, 40.0, 50.0)
+        return name, Episode(seed, "pick", success, 50 + seed, 1, 512, kept, latency, modes, suite, (8.0, 4.0, 4.0))
 
 
 def evaluated(monkeypatch, tmp_path, *argv, **player):
     monkeypatch.setattr(StubPlayer, "played", [])
-    monkeypatch.setattr(evaluate.Player, "load", lambda *_: StubPlayer(**player))
+    monkeypatch.setattr(Player, "load", lambda *_: StubPlayer(**player))
     path = tmp_path / "evaluation.json"
     status = cli.main(["evaluate", "--episodes", "6", "--seed0", "3", "--json", str(path), *argv])
     return status, json.loads(path.read_text()) if path.exists() else None
@@ -46,6 +53,8 @@ def test_evaluation_keeps_its_contract(monkeypatch, tmp_path):
     assert (full["episodes"], full["successes"], full["success_rate"]) == (6, 4, pytest.approx(4 / 6))
     assert full["wilson95"] == pytest.approx(stats.wilson(4, 6))
     assert (full["mean_steps"], full["tokens_kept_mean"], full["latency_ms"]) == (55.5, 190.0, 40.0)
+    assert full["gflop_mean"] == pytest.approx(16 / 3)
+    assert full["steps_to_success"] == {"p10": 53.9, "p50": 56.5, "p90": 57.7}, "of seeds 3, 6, 7 and 8"
     pair = result["paired"]["full_vs_dense"]
     assert pair["difference"] == pytest.approx(-1 / 6)
     assert pair["ci95"] == pytest.approx(stats.paired_interval(3, 1, 2, 0))
@@ -55,8 +64,9 @@ def test_evaluation_keeps_its_contract(monkeypatch, tmp_path):
 
 
 def test_modes_take_turns_so_that_a_partial_result_is_paired():
-    jobs = evaluate.interleaved(("dense", "full"), range(2))
-    assert jobs == [("dense", 0), ("full", 0), ("dense", 1), ("full", 1)]
+    jobs = every(("pick", "long"), ("dense", "full"), range(2))
+    assert [job[:2] for job in jobs[:4]] == [("pick", "dense"), ("pick", "full"), ("long", "dense"), ("long", "full")]
+    assert [job.seed for job in jobs] == [0] * 4 + [1] * 4
 
 
 def test_nothing_finished_is_lost_and_nothing_is_played_twice(monkeypatch, tmp_path, capsys):
@@ -68,15 +78,16 @@ def test_nothing_finished_is_lost_and_nothing_is_played_twice(monkeypatch, tmp_p
     assert not result["complete"]
     status, result = evaluated(monkeypatch, tmp_path, "--modes", "dense,full")
     assert status == 0 and result["complete"]
-    assert StubPlayer.played == [("full", 5), *evaluate.interleaved(("dense", "full"), (6, 7, 8))]
+    assert StubPlayer.played == [("pick", "full", 5), *every(("pick",), ("dense", "full"), (6, 7, 8))]
 
 
 def test_more_seeds_and_modes_extend_a_result(monkeypatch, tmp_path):
     evaluated(monkeypatch, tmp_path, "--modes", "dense")
     _, result = evaluated(monkeypatch, tmp_path, "--modes", "full", "--episodes", "7")
-    assert StubPlayer.played == [("full", seed) for seed in range(3, 10)]
-    assert len(result["episodes"]["dense"]) == 6
+    assert StubPlayer.played == [("pick", "full", seed) for seed in range(3, 10)]
     assert list(result["modes"]) == ["full"]
+    kept = [json.loads(line) for line in (tmp_path / "evaluation.jsonl").read_text().splitlines()[1:]]
+    assert [line["mode"] for line in kept] == ["dense"] * 6 + ["full"] * 7
 
 
 def test_results_of_other_settings_are_not_mixed(monkeypatch, tmp_path, capsys):
@@ -92,4 +103,51 @@ def test_another_json_file_is_never_overwritten_silently(tmp_path):
     path = tmp_path / "bench.json"
     path.write_text('{"rows": []}')
     with pytest.raises(ConfigError, match="not a result of specprune evaluate"):
-        evaluate.Record.open(path, {}, restart=False)
+        Record.open(path, {}, {}, restart=False)
+
+
+def test_suites_are_played_and_reported_each_for_itself(monkeypatch, tmp_path, capsys):
+    missed = {("long", "full", 4), ("long", "full", 5), ("object", "dense", 3)}
+    _, result = evaluated(monkeypatch, tmp_path, "--suites", "object,long", "--modes", "dense,full", missed=missed)
+    assert list(result["suites"]) == ["object", "long"]
+    successes = {
+        (suite, mode): of_mode["successes"]
+        for suite, of_suite in result["suites"].items()
+        for mode, of_mode in of_suite["modes"].items()
+    }
+    expected = {("object", "dense"): 5, ("object", "full"): 6, ("long", "dense"): 6, ("long", "full"): 4}
+    assert successes == expected
+    assert result["modes"]["full"]["successes"] == 10
+    assert result["paired"]["full_vs_dense"]["pairs"] == 12
+    assert result["suites"]["long"]["paired"]["full_vs_dense"]["only_dense"] == 2
+    shown = capsys.readouterr().out
+    assert all(title in shown for title in ("object", "long", "all suites"))
+
+
+def test_a_line_that_was_cut_off_is_played_again(monkeypatch, tmp_path):
+    evaluated(monkeypatch, tmp_path, "--modes", "dense")
+    path = tmp_path / "evaluation.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    status, result = evaluated(monkeypatch, tmp_path, "--modes", "dense")
+    assert status == 0 and result["complete"]
+    assert StubPlayer.played == [Job("pick", "dense", 8)]
+    assert [json.loads(line)["seed"] for line in path.read_text().splitlines()[1:]] == [3, 4, 5, 6, 7, 8]
+
+
+def test_an_error_leaves_the_episodes_and_the_results_so_far(monkeypatch, tmp_path):
+    class Dies(StubPlayer):
+        def play(self, job):
+            if job.seed == 5:
+                raise ChildProcessError("a worker process died")
+            return super().play(job)
+
+    monkeypatch.setattr(Player, "load", lambda *_: Dies())
+    path = tmp_path / "evaluation.json"
+    assert cli.main(["evaluate", "--episodes", "6", "--modes", "dense", "--seed0", "3", "--json", str(path)]) == 2
+    assert json.loads(path.read_text())["modes"]["dense"]["episodes"] == 2
+
+
+def test_names_of_suites_are_those_of_the_simulator(capsys):
+    assert tuple(SUITES) == SUITE_NAMES
+    assert cli.main(["evaluate", "--suites", "pick,kitchen"]) == 2
+    assert "--suites: 'kitchen' is not one of pick, object" in capsys.readouterr().err
