@@ -42,7 +42,7 @@ from specprune_ros.bench.model_report import (
     target_heading,
 )
 from specprune_ros.config import ConfigError
-from specprune_ros.eval.evaluate import difference
+from specprune_ros.eval.evaluate import comparisons, declaration, steps_to_success
 from specprune_ros.eval.stats import wilson
 from specprune_ros.types import STAGES
 
@@ -107,6 +107,18 @@ def headline(place: Place) -> str:
 
 
 def evaluation_table(result: Mapping) -> str:
+    """Success of every mode, for each suite where there are several, and the comparisons with their verdicts."""
+    suites = result.get("suites", {})
+    parts = []
+    for suite, part in suites.items() if len(suites) > 1 else ():
+        parts += [f"Suite {suite}:", *_evaluated(part)]
+    parts += [*(["All suites:"] if len(suites) > 1 else []), *_evaluated(result)]
+    seeds = result["seeds"]
+    about = f"Seeds {seeds[0]} to {seeds[-1]}, the same for all modes. {_machine(result['machine'])}"
+    return "\n\n".join([*parts, f"{declaration(result)} {about}"])
+
+
+def _evaluated(result: Mapping) -> list[str]:
     rows = []
     for name, mode in result["modes"].items():
         low, high = mode["wilson95"]
@@ -116,18 +128,15 @@ def evaluation_table(result: Mapping) -> str:
                 f"{mode['successes']} / {mode['episodes']}",
                 f"{mode['success_rate']:.1%}",
                 f"{low:.1%} .. {high:.1%}",
-                f"{mode['mean_steps']:.1f}",
+                steps_to_success(mode),
                 f"{mode['tokens_kept_mean']:.0f} of {mode['tokens_total']}",
                 f"{mode['latency_ms']:.1f}",
             )
         )
-    headings = ("mode", "picked", "rate", "95 % interval", "mean steps", "visual tokens kept", "latency p50 [ms]")
-    pairs = [f"- {name.replace('_vs_', ' minus ')}: {difference(pair)}" for name, pair in result["paired"].items()]
-    seeds = result["seeds"]
-    about = f"Seeds {seeds[0]} to {seeds[-1]}, the same for all modes. {_machine(result['machine'])}"
-    return "\n".join(
-        [table(headings, rows), "", "Paired differences (95 % interval, exact McNemar p):", "", *pairs, "", about]
-    )
+    headings = ("mode", "success", "rate", "95 % interval", "steps to success", "visual tokens kept")
+    pairs = [f"- {line}" for line in comparisons(result["paired"])]
+    differences = ["Paired differences (95 % interval):", "\n".join(pairs)] if pairs else []
+    return [table((*headings, "latency p50 [ms]"), rows), *differences]
 
 
 def bench_table(result: Mapping) -> str:

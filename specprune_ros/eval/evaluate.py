@@ -10,6 +10,9 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from specprune_ros.config import Config, ConfigError
+from specprune_ros.eval.decision import check
+from specprune_ros.eval.judge import Declared, Stopper
+from specprune_ros.eval.levels import REFERENCE
 from specprune_ros.eval.machine import machine
 from specprune_ros.eval.players import play
 from specprune_ros.eval.progress import progress
@@ -21,30 +24,36 @@ from specprune_ros.sim.settings import SUITE_NAMES
 
 def run(config: Config, names: Sequence[str], suites: Sequence[str], args: argparse.Namespace) -> int:
     """Play the episodes that are missing, print the table and write the results. names: modes, the reference first."""
-    seeds = list(range(args.seed0, args.seed0 + args.episodes))
+    declared = Declared(args.episodes, args.seed0, args.margin / 100, sequential=args.sequential)
+    check(declared.margin, declared.alpha)
+    if declared.sequential and (len(names) < 2 or names[0] != REFERENCE):
+        raise ConfigError(f"--sequential: every mode is judged against {REFERENCE}; give --modes {REFERENCE},...")
+    seeds = range(args.seed0, args.seed0 + args.episodes)
     settings = {
         "latency_steps": args.latency_steps,
         "parameters": changed_parameters(config),
         "weights": weights_digest(config),
     }
-    record = Record.open(args.json, settings, {"episodes": args.episodes, "seed0": args.seed0}, args.restart)
+    record = Record.open(args.json, settings, declared.to_json(), args.restart)
     missing = [job for job in every(suites, names, seeds) if job not in record]
+    stopper = Stopper(record, names, REFERENCE, seeds, declared)
+    jobs = (job for job in missing if not declared.sequential or stopper.wants(job))
     console = Console()
     interrupted = False
     try:
-        with progress("episodes", len(missing), console) as reporter:
-            for name, episode in play(iter(missing), names, config, args.latency_steps, args.workers):
+        with progress("episodes at most" if declared.sequential else "episodes", len(missing), console) as reporter:
+            for name, episode in play(jobs, names, config, args.latency_steps, args.workers):
                 record.add(name, episode)
                 result = "reached" if episode.success else "missed"
                 reporter.advance(f"{episode.suite} {name} seed {episode.seed}: {result}")
     except KeyboardInterrupt:
         interrupted = True
     finally:  # also after an error: what is finished can be read, and the same command goes on
-        result = summary(record, suites, names, seeds)
+        result = summary(record, suites, names, declared)
         if args.json:
             more = {"settings": settings, "workers": args.workers, "machine": machine()}
             write_json(args.json, {**result, **more})
-    console.print(tables(result))
+    console.print(tables(result), declaration(result))
     if interrupted and args.json:
         console.print(f"Interrupted. {record.path} holds the finished episodes; the same command continues.")
     return 130 if interrupted else 0
@@ -84,16 +93,45 @@ def _table(result: Mapping[str, object], title: str) -> Group:
             f"{mode['tokens_kept_mean']:.0f}",
             f"{mode['latency_ms']:.1f}",
         )
-    return Group(view, *(f"{name.replace('_vs_', ' - ')}: {difference(p)}" for name, p in result["paired"].items()))
+    return Group(view, *(line.replace("**", "") for line in comparisons(result["paired"])))
+
+
+def comparisons(paired: Mapping[str, Mapping]) -> list[str]:
+    """'full minus dense: ...' for each."""
+    return [f"{name.replace('_vs_', ' minus ')}: {difference(pair)}" for name, pair in paired.items()]
 
 
 def steps_to_success(mode: Mapping[str, object]) -> str:
     """The median, and between what the middle 80 % lie: '44 (38 .. 57)'; '-' where nothing succeeded."""
     steps = mode.get("steps_to_success")
+    if "steps_to_success" not in mode:  # results of older versions
+        return f"mean {mode['mean_steps_of_successes']:.1f}" if mode["mean_steps_of_successes"] else "-"
     return f"{steps['p50']:.0f} ({steps['p10']:.0f} .. {steps['p90']:.0f})" if steps else "-"
 
 
 def difference(pair: Mapping[str, object]) -> str:
-    """A paired comparison in words: '+1.0 points [-1.2, +3.4]'."""
+    """A paired comparison in words: '+1.0 points [-1.2, +3.4], proven (at most 1.1 points lost)'. The brackets are
+    the two-sided 95 % interval; the verdict and the loss in brackets are one-sided."""
     low, high = pair["ci95"]
-    return f"{100 * pair['difference']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    text = f"{100 * pair['difference']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    if "verdict" not in pair:
+        return text
+    text = f"{text}, **{pair['verdict']}**"
+    if "lower_limit" not in pair:
+        return f"{text} after {pair['pairs_judged']} pairs"
+    text = f"{text} (at most {max(0.0, -100 * pair['lower_limit']):.1f} points lost)"
+    if pair["pairs_judged"] < pair["pairs_planned"]:
+        return f"{text}, {pair['pairs_judged']} of {pair['pairs_planned']} pairs played"
+    return text if pair["as_declared"] else f"{text}, the number of pairs was changed after a look"
+
+
+def declaration(result: Mapping[str, object]) -> str:
+    """What was declared, in words; that nothing was, for results of older versions."""
+    declared = result.get("declared")
+    if not declared:
+        return "No margin was declared before this run: there is no verdict."
+    way = "anytime-valid, stopped when decided" if declared["sequential"] else f"{declared['episodes']} pairs a suite"
+    return (
+        f"Declared before the first episode: at most {100 * declared['margin']:g} points of success may be lost "
+        f"against {REFERENCE}, one-sided {100 * declared['alpha']:g} % for each comparison; {way}."
+    )

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from specprune_ros.eval import stats
+from specprune_ros.eval.judge import Declared, Stopper, in_order, verdict
+from specprune_ros.eval.levels import REFERENCE
 from specprune_ros.eval.record import Job, Record
 from specprune_ros.eval.rollout import Episode
 
@@ -14,17 +16,34 @@ Runs = Mapping[str, Mapping[tuple[str, int], Episode]]
 
 
 def summary(
-    record: Record, suites: Sequence[str], names: Sequence[str], seeds: Sequence[int], against_all: bool = True
+    record: Record, suites: Sequence[str], names: Sequence[str], declared: Declared, against_all: bool = True
 ) -> dict[str, object]:
     """The episodes finished so far: of all suites together, and of each.
 
-    against_all: compare every two modes, else each with the first alone."""
+    declared: what this run plays, and how it judges; against_all: compare every two modes, else each with the first
+    alone. A comparison with the reference has a verdict; that of all suites together only by the fixed test, because
+    the sequential one ends each suite at a time of its own."""
+    seeds = range(declared.seed0, declared.seed0 + declared.episodes)
+    as_declared = all(record.declared[key] == declared.to_json()[key] for key in ("episodes", "seed0"))
+
+    def of(some: Sequence[str]) -> dict[str, object]:
+        paired = _comparisons(finished(record, some, names, seeds), against_all)
+        for name in names[1:] if names[0] == REFERENCE else ():
+            pairs = [pair for suite in some for pair in in_order(record, suite, name, REFERENCE, seeds)]
+            if pairs and (len(some) == 1 or not declared.sequential):
+                planned = len(some) * len(seeds)
+                paired[f"{name}_vs_{REFERENCE}"] |= verdict(pairs, planned, declared, as_declared)
+        return {"modes": _modes(finished(record, some, names, seeds)), "paired": paired}
+
+    jobs = every(suites, names, seeds)
+    stopper = Stopper(record, names, REFERENCE, seeds, declared) if declared.sequential else None
     return {
-        **_compared(finished(record, suites, names, seeds), against_all),
-        "suites": {suite: _compared(finished(record, [suite], names, seeds), against_all) for suite in suites},
+        **of(suites),
+        "suites": {suite: of([suite]) for suite in suites},
         "paired_method": stats.PAIRED_METHOD,
+        "declared": dict(record.declared),
         "seeds": list(seeds),
-        "complete": all(Job(*job) in record for job in every(suites, names, seeds)),
+        "complete": all(job in record or (stopper is not None and not stopper.wants(job)) for job in jobs),
     }
 
 
@@ -46,9 +65,8 @@ def finished(record: Record, suites: Sequence[str], names: Sequence[str], seeds:
     }
 
 
-def _compared(runs: Runs, against_all: bool) -> dict[str, object]:
-    modes = {name: mode_figures(list(episodes.values())) for name, episodes in runs.items() if episodes}
-    return {"modes": modes, "paired": _comparisons(runs, against_all)}
+def _modes(runs: Runs) -> dict[str, object]:
+    return {name: mode_figures(list(episodes.values())) for name, episodes in runs.items() if episodes}
 
 
 def mode_figures(episodes: Sequence[Episode]) -> dict[str, object]:

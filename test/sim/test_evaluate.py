@@ -7,6 +7,7 @@ import pytest
 from specprune_ros.cli import main as cli
 from specprune_ros.config import ConfigError
 from specprune_ros.eval import stats
+from specprune_ros.eval.judge import in_order
 from specprune_ros.eval.players import Player
 from specprune_ros.eval.record import Job, Record
 from specprune_ros.eval.rollout import Episode
@@ -151,3 +152,63 @@ def test_names_of_suites_are_those_of_the_simulator(capsys):
     assert tuple(SUITES) == SUITE_NAMES
     assert cli.main(["evaluate", "--suites", "pick,kitchen"]) == 2
     assert "--suites: 'kitchen' is not one of pick, object" in capsys.readouterr().err
+
+
+def test_every_mode_is_judged_against_dense_by_what_was_declared(monkeypatch, tmp_path, capsys):
+    missed = {("full", seed) for seed in range(3, 43)}
+    modes = ("--modes", "full,static,dense", "--episodes", "160")
+    _, result = evaluated(monkeypatch, tmp_path, *modes, missed=missed)
+    assert result["declared"] == {"episodes": 160, "seed0": 3, "margin": 0.02, "alpha": 0.05, "sequential": False}
+    assert result["paired"]["static_vs_dense"]["verdict"] == "proven"
+    assert result["paired"]["full_vs_dense"]["verdict"] == "worse"
+    assert "verdict" not in result["paired"]["full_vs_static"]
+    shown = capsys.readouterr().out
+    assert "proven" in shown and "worse" in shown and "p =" not in shown
+    _, result = evaluated(monkeypatch, tmp_path, "--modes", "dense,static", "--episodes", "170")
+    assert result["paired"]["static_vs_dense"]["as_declared"] is False
+    assert "changed after a look" in capsys.readouterr().out.replace("\n", " ")
+    status, _ = evaluated(monkeypatch, tmp_path, *modes, "--margin", "5")
+    assert status == 2 and "'margin': 0.02" in capsys.readouterr().err
+
+
+def test_nothing_is_proven_before_all_declared_pairs_are_there(monkeypatch, tmp_path):
+    argv = ("--modes", "dense,static", "--episodes", "300")
+    _, result = evaluated(monkeypatch, tmp_path, *argv, stop_after=500)
+    pair = result["paired"]["static_vs_dense"]
+    assert (pair["verdict"], pair["pairs_judged"], pair["pairs_planned"]) == ("not proven", 250, 300)
+    _, result = evaluated(monkeypatch, tmp_path, *argv)
+    assert result["paired"]["static_vs_dense"]["verdict"] == "proven"
+
+
+def test_a_sequential_run_ends_each_mode_when_it_is_decided(monkeypatch, tmp_path):
+    missed = {("full", seed) for seed in range(1000)}
+    argv = ("--sequential", "--modes", "dense,static,full", "--episodes", "400", "--suites", "goal,pick")
+    status, result = evaluated(monkeypatch, tmp_path, *argv, missed=missed)
+    pairs = {
+        name: pair["pairs_judged"] for name, pair in result["suites"]["goal"]["paired"].items() if "verdict" in pair
+    }
+    verdicts = [result["suites"][suite]["paired"][name]["verdict"] for suite in ("goal", "pick") for name in pairs]
+    assert verdicts == ["proven", "worse"] * 2
+    assert pairs["full_vs_dense"] < 40 < pairs["static_vs_dense"] < 300
+    played = [job.mode for job in StubPlayer.played if job.suite == "goal"]
+    assert played.count("full") == pairs["full_vs_dense"]
+    assert played.count("dense") == played.count("static") == pairs["static_vs_dense"]
+    assert status == 0 and result["complete"]
+    evaluated(monkeypatch, tmp_path, *argv, missed=missed)
+    assert StubPlayer.played == [], "the same command finds nothing more to play"
+
+
+def test_a_sequential_run_needs_the_reference(capsys):
+    assert cli.main(["evaluate", "--sequential", "--modes", "full"]) == 2
+    assert "--sequential: every mode is judged against dense" in capsys.readouterr().err
+
+
+def test_pairs_are_judged_in_the_order_of_the_seeds_and_not_of_their_end():
+    record = Record(None, {})
+    for seed, success in ((2, False), (0, True)):
+        for mode in ("dense", "full"):
+            record.add(mode, Episode(seed, "", success, 9, 0, 1, (), (), {}, "goal"))
+    assert in_order(record, "goal", "full", "dense", range(3)) == [(True, True)]
+    record.add("dense", Episode(1, "", True, 9, 0, 1, (), (), {}, "goal"))
+    record.add("full", Episode(1, "", False, 9, 0, 1, (), (), {}, "goal"))
+    assert in_order(record, "goal", "full", "dense", range(3)) == [(True, True), (False, True), (False, False)]
