@@ -6,6 +6,7 @@ Without files it looks at every document of the repository. A block is what lies
     evaluation, bench,        results of `specprune evaluate`, `bench` and `demo` with --json, read from
     stages, demo, control,    docs/results/NAME.json (stages: bench.json), or from the file that the marker names,
     faults, bench-openvla-7b  relative to the document: `<!-- begin: bench results/other.json -->`
+    leaderboard               modes, levels and suites of `specprune evaluate --leaderboard`, from leaderboard.json
     headline                  the shortest summary of evaluation and bench, for the README
     parameters                every parameter of the policy node, from config.py
     simulator                 those of the simulator node
@@ -43,6 +44,7 @@ from specprune_ros.bench.model_report import (
 )
 from specprune_ros.config import ConfigError
 from specprune_ros.eval.evaluate import comparisons, declaration, steps_to_success
+from specprune_ros.eval.leaderboard import entries, on_front, shared_cores
 from specprune_ros.eval.stats import wilson
 from specprune_ros.types import STAGES
 
@@ -137,6 +139,39 @@ def _evaluated(result: Mapping) -> list[str]:
     pairs = [f"- {line}" for line in comparisons(result["paired"])]
     differences = ["Paired differences (95 % interval):", "\n".join(pairs)] if pairs else []
     return [table((*headings, "latency p50 [ms]"), rows), *differences]
+
+
+def leaderboard_table(result: Mapping) -> str:
+    """One line a mode and level, the most successful first; what no other line beats is marked."""
+    found = entries(result)
+    suites = list(result["suites"])
+    fronts = {
+        id(row): on
+        for row, on in zip(found, on_front([row.gflop for row in found], [row.success for row in found]), strict=True)
+    }
+    rows = [
+        (
+            row.name + (" *" if fronts[id(row)] else ""),
+            *(f"{row.by_suite[suite]:.1%}" for suite in suites),
+            f"{row.success:.1%}",
+            "; ".join(word if key == "all" else f"{key} {word}" for key, word in row.verdicts.items()),
+            "-" if row.steps is None else f"{row.steps:.1f}",
+            f"{row.tokens:.0f}",
+            f"{row.gflop:.2f}",
+            f"{row.latency_ms:.1f}",
+        )
+        for row in sorted(found, key=lambda row: (-row.success, row.gflop))
+    ]
+    headings = ("mode", *suites, "mean", "against dense", "steps to success", "visual tokens kept", "GFLOP", "p50 [ms]")
+    seeds = result["seeds"]
+    about = f"Seeds {seeds[0]} to {seeds[-1]}, the same for all. {_machine(result['machine'])}"
+    return "\n\n".join(
+        [
+            table(headings, rows),
+            f"\\* on the front: nothing succeeds as often with fewer GFLOP. {declaration(result)}",
+            f"{shared_cores(result)} {about}",
+        ]
+    )
 
 
 def bench_table(result: Mapping) -> str:
@@ -291,6 +326,7 @@ NO_7B = (
 
 BLOCKS: dict[str, Render] = {
     "evaluation": results("evaluation", evaluation_table),
+    "leaderboard": results("leaderboard", leaderboard_table, missing=NOT_MEASURED),
     "bench": results("bench", bench_table),
     "stages": results("bench", stages_table),
     "demo": results("demo", demo_table),

@@ -49,7 +49,7 @@ def run(config: Config, names: Sequence[str], suites: Sequence[str], args: argpa
     except KeyboardInterrupt:
         interrupted = True
     finally:  # also after an error: what is finished can be read, and the same command goes on
-        result = summary(record, suites, names, declared)
+        result = summary(record, suites, names, declared, against_all=not args.leaderboard)
         if args.json:
             more = {"settings": settings, "workers": args.workers, "machine": machine()}
             write_json(args.json, {**result, **more})

@@ -2,12 +2,16 @@
 
 import json
 
+import cv2
 import pytest
+import tables
 
 from specprune_ros.cli import main as cli
-from specprune_ros.config import ConfigError
+from specprune_ros.config import Config, ConfigError
 from specprune_ros.eval import stats
 from specprune_ros.eval.judge import in_order
+from specprune_ros.eval.leaderboard import entries, on_front
+from specprune_ros.eval.levels import configured, expanded, parse_levels
 from specprune_ros.eval.players import Player
 from specprune_ros.eval.record import Job, Record
 from specprune_ros.eval.rollout import Episode
@@ -212,3 +216,45 @@ def test_pairs_are_judged_in_the_order_of_the_seeds_and_not_of_their_end():
     record.add("dense", Episode(1, "", True, 9, 0, 1, (), (), {}, "goal"))
     record.add("full", Episode(1, "", False, 9, 0, 1, (), (), {}, "goal"))
     assert in_order(record, "goal", "full", "dense", range(3)) == [(True, True), (False, True), (False, False)]
+
+
+def test_a_leaderboard_is_every_mode_at_every_level_on_the_same_seeds(monkeypatch, tmp_path):
+    argv = ("--leaderboard", "--levels", "0.5,1", "--modes", "full,dense,static", "--suites", "pick,long")
+    missed = {("long", "full@1", 4), ("pick", "static@1", 4)}
+    _, result = evaluated(monkeypatch, tmp_path, *argv, missed=missed)
+    names = ["dense", "static@0.5", "static@1", "full@0.5", "full@1"]
+    assert list(result["modes"]) == names
+    assert list(result["paired"]) == [f"{name}_vs_dense" for name in names[1:]]
+    found = {entry.name: entry for entry in entries(result)}
+    assert (found["full@1"].by_suite, found["full@1"].success) == ({"pick": 1.0, "long": 5 / 6}, pytest.approx(11 / 12))
+    assert (found["full@1"].mode, found["full@1"].level) == ("full", "1")
+    picture = cv2.imread(str(tmp_path / "evaluation.png"))
+    assert picture.shape == (520, 1240, 3)
+    (tmp_path / "evaluation.png").unlink()
+    assert cli.main(["evaluate", "--plot", str(tmp_path / "evaluation.json")]) == 0
+    assert (cv2.imread(str(tmp_path / "evaluation.png")) == picture).all()
+    text = tables.leaderboard_table(result)
+    assert "| full@0.5 * | 100.0% | 100.0% | 100.0% | not proven |" in text
+    assert "| full@1 | 100.0% | 83.3% | 91.7% | not proven |" in text
+    assert "played by one process" in text
+
+
+def test_a_level_is_that_of_the_mode_it_stands_behind():
+    config = configured(Config(), "static@0.75")
+    assert config.pruning.aggressiveness == 0.75 and not config.pruning.dynamic.enabled
+    assert configured(Config(), "full") == Config()
+    assert expanded(("full", "random@0.5", "dense"), (0.25, 1.0)) == ("dense", "full@0.25", "full@1", "random@0.5")
+    for wrong in ("2", "0", "a"):
+        with pytest.raises(ConfigError, match="--levels"):
+            parse_levels(wrong)
+
+
+def test_the_front_is_what_nothing_beats():
+    assert on_front([1, 2, 3, 3, 2], [0.5, 0.9, 0.9, 0.95, 0.9]) == [True, True, False, True, True]
+
+
+def test_what_cannot_be_drawn_says_why(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    path.write_text("{}")
+    assert cli.main(["evaluate", "--plot", str(path)]) == 2
+    assert "bench.json: cannot be drawn" in capsys.readouterr().err
