@@ -13,7 +13,7 @@ from specprune_ros.eval.decision import MARGIN
 from specprune_ros.eval.leaderboard import LEVELS, entries, on_front
 from specprune_ros.eval.levels import expanded, parse_levels
 from specprune_ros.eval.variants import VARIANTS, parse_names
-from specprune_ros.sim.settings import SUITE_NAMES
+from specprune_ros.sim.settings import PERTURBATIONS, STRENGTHS, SUITE_NAMES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sequential",
         action="store_true",
         help="an anytime-valid test: a suite and mode ends when it is decided, after at most --episodes",
+    )
+    parser.add_argument(
+        "--perturb",
+        default="",
+        metavar="AXES",
+        help=f"other episodes than those of training, comma-separated: {', '.join(PERTURBATIONS)}",
+    )
+    parser.add_argument(
+        "--strength", type=int, choices=STRENGTHS, default=1, help="of --perturb (default: %(default)s)"
     )
     parser.add_argument(
         "--leaderboard",

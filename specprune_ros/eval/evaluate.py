@@ -19,7 +19,7 @@ from specprune_ros.eval.progress import progress
 from specprune_ros.eval.record import Record
 from specprune_ros.eval.results import changed_parameters, weights_digest, write_json
 from specprune_ros.eval.summary import every, summary
-from specprune_ros.sim.settings import SUITE_NAMES
+from specprune_ros.sim.settings import PERTURBATIONS, SUITE_NAMES
 
 
 def run(config: Config, names: Sequence[str], suites: Sequence[str], args: argparse.Namespace) -> int:
@@ -34,6 +34,9 @@ def run(config: Config, names: Sequence[str], suites: Sequence[str], args: argpa
         "parameters": changed_parameters(config),
         "weights": weights_digest(config),
     }
+    perturbed = parse_axes(args.perturb), args.strength if args.perturb else 0
+    if args.perturb:
+        settings["perturb"] = {"axes": list(perturbed[0]), "strength": args.strength}
     record = Record.open(args.json, settings, declared.to_json(), args.restart)
     missing = [job for job in every(suites, names, seeds) if job not in record]
     stopper = Stopper(record, names, REFERENCE, seeds, declared)
@@ -42,7 +45,7 @@ def run(config: Config, names: Sequence[str], suites: Sequence[str], args: argpa
     interrupted = False
     try:
         with progress("episodes at most" if declared.sequential else "episodes", len(missing), console) as reporter:
-            for name, episode in play(jobs, names, config, args.latency_steps, args.workers):
+            for name, episode in play(jobs, names, config, args.latency_steps, args.workers, perturbed):
                 record.add(name, episode)
                 result = "reached" if episode.success else "missed"
                 reporter.advance(f"{episode.suite} {name} seed {episode.seed}: {result}")
@@ -53,7 +56,7 @@ def run(config: Config, names: Sequence[str], suites: Sequence[str], args: argpa
         if args.json:
             more = {"settings": settings, "workers": args.workers, "machine": machine()}
             write_json(args.json, {**result, **more})
-    console.print(tables(result), declaration(result))
+    console.print(tables(result), declaration({**result, "settings": settings}))
     if interrupted and args.json:
         console.print(f"Interrupted. {record.path} holds the finished episodes; the same command continues.")
     return 130 if interrupted else 0
@@ -61,12 +64,23 @@ def run(config: Config, names: Sequence[str], suites: Sequence[str], args: argpa
 
 def parse_suites(text: str) -> tuple[str, ...]:
     """'long,pick' -> ('long', 'pick'), each once; ConfigError for a suite that there is not."""
+    return _of("--suites", text, SUITE_NAMES)
+
+
+def parse_axes(text: str) -> tuple[str, ...]:
+    """'noise,camera' -> ('camera', 'noise'), in one order, for it makes no difference; () for nothing. ConfigError for
+    an axis that there is not."""
+    asked = _of("--perturb", text, PERTURBATIONS) if text else ()
+    return tuple(axis for axis in PERTURBATIONS if axis in asked)
+
+
+def _of(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     asked = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in asked:
-        if name not in SUITE_NAMES:
-            raise ConfigError(f"--suites: {name!r} is not one of {', '.join(SUITE_NAMES)}")
+        if name not in known:
+            raise ConfigError(f"{option}: {name!r} is not one of {', '.join(known)}")
     if not asked:
-        raise ConfigError(f"--suites: the list is empty; give one or more of {', '.join(SUITE_NAMES)}")
+        raise ConfigError(f"{option}: the list is empty; give one or more of {', '.join(known)}")
     return asked
 
 
@@ -131,7 +145,9 @@ def declaration(result: Mapping[str, object]) -> str:
     if not declared:
         return "No margin was declared before this run: there is no verdict."
     way = "anytime-valid, stopped when decided" if declared["sequential"] else f"{declared['episodes']} pairs a suite"
-    return (
+    perturb = result.get("settings", {}).get("perturb")
+    changed = f"Perturbed: {', '.join(perturb['axes'])}, strength {perturb['strength']}. " if perturb else ""
+    return changed + (
         f"Declared before the first episode: at most {100 * declared['margin']:g} points of success may be lost "
         f"against {REFERENCE}, one-sided {100 * declared['alpha']:g} % for each comparison; {way}."
     )

@@ -23,9 +23,13 @@ class Player:
     latency_steps: int
 
     @classmethod
-    def load(cls, config: Config, names: Iterable[str], latency_steps: int) -> Player:
+    def load(
+        cls, config: Config, names: Iterable[str], latency_steps: int, axes: tuple[str, ...] = (), strength: int = 0
+    ) -> Player:
+        """axes, strength: of sim/perturb.py."""
         from specprune_ros.infer.load import load_policy
         from specprune_ros.sim.env import TabletopEnv
+        from specprune_ros.sim.perturb import Perturbation
         from specprune_ros.sim.settings import check_steps
 
         check_steps(config)
@@ -34,7 +38,8 @@ class Player:
         for name in names:
             policy.warm_up(configured(config, name))
         policy.settle()  # every episode on the same engine
-        env = TabletopEnv(image_size=policy.image_size, control_rate=config.control.rate)
+        perturbation = Perturbation(axes, strength, known=policy.knows)
+        env = TabletopEnv(policy.image_size, control_rate=config.control.rate, perturbation=perturbation)
         return cls(policy, env, config, latency_steps)
 
     def play(self, job: Job) -> tuple[str, Episode]:
@@ -43,9 +48,14 @@ class Player:
 
 
 def play(
-    jobs: Iterable[Job], names: Sequence[str], config: Config, latency_steps: int, workers: int
+    jobs: Iterable[Job],
+    names: Sequence[str],
+    config: Config,
+    latency_steps: int,
+    workers: int,
+    perturbed: tuple[tuple[str, ...], int] = ((), 0),
 ) -> Iterator[tuple[str, Episode]]:
-    """Play the jobs, and yield each mode and episode as soon as it is finished.
+    """Play the jobs, and yield each mode and episode as soon as it is finished. perturbed: axes and strength.
 
     The next job is taken only when somebody is free for it, so that `jobs` may end a comparison that is decided."""
     jobs = iter(jobs)
@@ -53,13 +63,13 @@ def play(
     if first is None:
         return
     if workers == 1:
-        player = Player.load(config, names, latency_steps)
+        player = Player.load(config, names, latency_steps, *perturbed)
         yield player.play(first)
         yield from map(player.play, jobs)
     else:
         threads = max(1, usable_cores() // workers)
         config = config if config.policy.threads else config.updated({"policy.threads": threads})
-        yield from _play_in_processes(first, jobs, (config, names, latency_steps), workers)
+        yield from _play_in_processes(first, jobs, (config, names, latency_steps, *perturbed), workers)
 
 
 def _play_in_processes(first: Job, jobs: Iterator[Job], player_args: tuple, workers: int):

@@ -8,6 +8,10 @@ FULL_STEP_M, FULL_STEP_RAD = 0.05, 0.5
 SUITE_NAMES = ("pick", "object", "spatial", "goal", "long")
 """The keys of suites.SUITES, for those who must not import MuJoCo."""
 
+PERTURBATIONS = ("camera", "light", "noise", "texture", "distractors", "start", "wording")
+"""What an episode may differ in from those of training; see perturb.py."""
+STRENGTHS = (1, 2, 3)
+
 SIMULATION = {
     "limits.step_translation": 0.1,
     "limits.step_rotation": 1.0,

@@ -258,3 +258,15 @@ def test_what_cannot_be_drawn_says_why(tmp_path, capsys):
     path.write_text("{}")
     assert cli.main(["evaluate", "--plot", str(path)]) == 2
     assert "bench.json: cannot be drawn" in capsys.readouterr().err
+
+
+def test_perturbed_results_are_not_mixed_with_plain_ones(monkeypatch, tmp_path, capsys):
+    argv = ("--modes", "dense", "--perturb", "noise,camera", "--strength", "2")
+    _, result = evaluated(monkeypatch, tmp_path, *argv)
+    assert result["settings"]["perturb"] == {"axes": ["camera", "noise"], "strength": 2}
+    assert "Perturbed: camera, noise, strength 2." in capsys.readouterr().out
+    for other in (("--perturb", "camera"), ()):
+        assert evaluated(monkeypatch, tmp_path, "--modes", "dense", *other)[0] == 2
+    assert "give another --json file or --restart" in capsys.readouterr().err
+    assert evaluated(monkeypatch, tmp_path, "--perturb", "fog")[0] == 2
+    assert "--perturb: 'fog' is not one of camera" in capsys.readouterr().err

@@ -143,6 +143,11 @@ def tiny_policy(tmp_path_factory):
     return load_policy(Config().updated({"policy.checkpoint": str(folder), "policy.engine": "eager"}))
 
 
+def test_a_policy_says_which_instructions_it_knows(tiny_policy):
+    assert tiny_policy.knows("pick up the red cube")
+    assert not tiny_policy.knows("")
+
+
 def test_the_real_policy_fits_into_rollout_and_benchmark(monkeypatch, tabletop, tiny_policy):
     monkeypatch.setattr(tabletop, "max_steps", 16)
     monkeypatch.setitem(SUITES, "pick", replace(SUITES["pick"], episode_s=0.8))
