@@ -64,7 +64,7 @@ def _legend(canvas: Canvas, colours: dict[str, Colour]) -> None:
 
 def _panel(canvas: Canvas, left: int, name: str, points: Sequence[Point], colours: dict[str, Colour]) -> None:
     across = _ticks(0.0, max(point.cost for point in points))
-    lowest = min(point.success for point in points)
+    lowest = min(0.9, *(point.success for point in points))  # where all are as good, no dust is magnified
     up = [value for value in _ticks(100 * lowest, 100.0) if value <= 100.0 + 1e-9]
     x0, x1, y0, y1 = left + LEFT, left + PANEL_WIDTH - RIGHT, HEIGHT - BOTTOM, TOP + 14
 
