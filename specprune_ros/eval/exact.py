@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 
@@ -51,10 +52,18 @@ def exact_p(only_variant: int, only_reference: int, pairs: int, difference: floa
 
 def lower_limit(only_variant: int, only_reference: int, pairs: int, alpha: float) -> float:
     """The difference that is exceeded at one-sided 1 - alpha: the smallest that the test does not reject, to 1e-4."""
-    low, high = -1.0 + 1e-9, 1.0 - 1e-9
+    b, c, n = only_variant, only_reference, pairs
+    step, quantile = 0.004, NormalDist().inv_cdf(1.0 - alpha)
+    near = 2.0 * _root(lambda half: -tango_score(b, c, n, 2.0 * half - 1.0), -quantile) - 1.0  # right for many pairs
+    low, high = near - step, near + step
+    while low > -1.0 and exact_p(b, c, n, low) > alpha:
+        low, high, step = low - 2 * step, low, 2 * step
+    while high < 1.0 and exact_p(b, c, n, high) <= alpha:
+        low, high, step = high, high + 2 * step, 2 * step
+    low, high = max(low, -1.0), min(high, 1.0)
     while high - low > 1e-4:
         middle = (low + high) / 2
-        low, high = (middle, high) if exact_p(only_variant, only_reference, pairs, middle) <= alpha else (low, middle)
+        low, high = (middle, high) if exact_p(b, c, n, middle) <= alpha else (low, middle)
     return low
 
 
@@ -112,7 +121,7 @@ def _below(successes: int, trials: int, share: float) -> float:
 
 
 def _root(rising, value: float) -> float:
-    """Where a rising function of a share takes a value."""
+    """Where a rising function takes a value between 0 and 1."""
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2

@@ -12,10 +12,12 @@ REFERENCE = "dense"
 
 
 def configured(config: Config, name: str) -> Config:
-    """`config` as the mode `name` runs it, with a level after an @ or without."""
-    mode, at, level = name.partition("@")
-    changed = variant(config, mode)
-    return changed.updated({"pruning.aggressiveness": float(level)}) if at else changed
+    """`config` as the mode `name` runs it, with a level after an @ or without. ConfigError for what is no level."""
+    try:
+        return variant(config, name)
+    except KeyError:  # a mode that knows no levels of its own
+        mode, _, level = name.partition("@")
+        return variant(config, mode).updated({"pruning.aggressiveness": parse_levels(level)[0]})
 
 
 def expanded(names: Sequence[str], levels: Sequence[float]) -> tuple[str, ...]:

@@ -244,6 +244,8 @@ def test_a_level_is_that_of_the_mode_it_stands_behind():
     assert config.pruning.aggressiveness == 0.75 and not config.pruning.dynamic.enabled
     assert configured(Config(), "full") == Config()
     assert expanded(("full", "random@0.5", "dense"), (0.25, 1.0)) == ("dense", "full@0.25", "full@1", "random@0.5")
+    with pytest.raises(ConfigError):
+        configured(Config(), "full@much")
     for wrong in ("2", "0", "a"):
         with pytest.raises(ConfigError, match="--levels"):
             parse_levels(wrong)

@@ -92,6 +92,16 @@ def test_the_lower_limit_is_where_the_verdict_turns():
     assert fixed(1, 3, 320, margin=-limit - 0.001).verdict is Verdict.NOT_PROVEN
 
 
+@pytest.mark.parametrize("counts", [(0, 0, 1), (0, 0, 6), (1, 0, 20), (30, 0, 200), (5, 20, 60)])
+def test_the_lower_limit_is_right_for_few_pairs_and_for_one_sided_ones(counts):
+    limit = lower_limit(*counts, 0.05)
+    assert exact_p(*counts, limit) <= 0.05 < exact_p(*counts, limit + 2e-3)
+
+
+def test_where_every_pair_is_lost_nothing_is_excluded():
+    assert lower_limit(0, 3, 3, 0.05) == pytest.approx(-1.0, abs=1e-3)
+
+
 def test_the_exact_interval_of_a_share_is_the_textbook_one():
     assert clopper_pearson(0, 20, 0.05) == pytest.approx((0.0, 0.1684), abs=1e-4)
     assert clopper_pearson(3, 20, 0.05) == pytest.approx((0.0321, 0.3789), abs=1e-4)
