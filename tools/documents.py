@@ -7,7 +7,7 @@ it holds is made by a function of the argument and of where the document is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,3 +80,10 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
     rule = ["---:" if index in aligned else "---" for index in range(len(headings))]
     escaped = ([cell.replace("|", "\\|") for cell in row] for row in rows)
     return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *escaped))
+
+
+def measured_on(facts: Mapping) -> str:
+    """The sentence about the machine of a results file."""
+    precision = f", {facts['dtype']}" if "dtype" in facts else ""
+    where = facts.get("gpu", f"{facts['cpu']}, {facts['cores']} cores")
+    return f"Measured on {where}{precision}, torch {facts['torch']}."

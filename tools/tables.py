@@ -6,6 +6,7 @@ Without files it looks at every document of the repository. A block is what lies
     evaluation, bench,        results of `specprune evaluate`, `bench` and `demo` with --json, read from
     stages, demo, control,    docs/results/NAME.json (stages: bench.json), or from the file that the marker names,
     faults, bench-openvla-7b  relative to the document: `<!-- begin: bench results/other.json -->`
+    leaderboard               modes, levels and suites of `specprune evaluate --leaderboard`, from leaderboard.json
     headline                  the shortest summary of evaluation and bench, for the README
     parameters                every parameter of the policy node, from config.py
     simulator                 those of the simulator node
@@ -29,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # also where PYTHONSAF
 
 import documents
 import reference_tables as reference
-from documents import ROOT, Place, Render, table
+from documents import ROOT, Place, Render, measured_on, table
+from evaluation_tables import evaluation_table, leaderboard_table
 
 from specprune_ros.bench.latency_report import COLUMNS, cells, row_label, stage_cells
 from specprune_ros.bench.model_report import (
@@ -42,7 +44,6 @@ from specprune_ros.bench.model_report import (
     target_heading,
 )
 from specprune_ros.config import ConfigError
-from specprune_ros.eval.evaluate import difference
 from specprune_ros.eval.stats import wilson
 from specprune_ros.types import STAGES
 
@@ -103,31 +104,7 @@ def headline(place: Place) -> str:
             )
         )
     headings = ("mode", "picked (95 % interval)", "visual tokens kept", "p50 / p99 [ms]", "speed-up")
-    return "\n".join([table(headings, rows), "", _machine(timed["machine"])])
-
-
-def evaluation_table(result: Mapping) -> str:
-    rows = []
-    for name, mode in result["modes"].items():
-        low, high = mode["wilson95"]
-        rows.append(
-            (
-                name,
-                f"{mode['successes']} / {mode['episodes']}",
-                f"{mode['success_rate']:.1%}",
-                f"{low:.1%} .. {high:.1%}",
-                f"{mode['mean_steps']:.1f}",
-                f"{mode['tokens_kept_mean']:.0f} of {mode['tokens_total']}",
-                f"{mode['latency_ms']:.1f}",
-            )
-        )
-    headings = ("mode", "picked", "rate", "95 % interval", "mean steps", "visual tokens kept", "latency p50 [ms]")
-    pairs = [f"- {name.replace('_vs_', ' minus ')}: {difference(pair)}" for name, pair in result["paired"].items()]
-    seeds = result["seeds"]
-    about = f"Seeds {seeds[0]} to {seeds[-1]}, the same for all modes. {_machine(result['machine'])}"
-    return "\n".join(
-        [table(headings, rows), "", "Paired differences (95 % interval, exact McNemar p):", "", *pairs, "", about]
-    )
+    return "\n".join([table(headings, rows), "", measured_on(timed["machine"])])
 
 
 def bench_table(result: Mapping) -> str:
@@ -137,7 +114,7 @@ def bench_table(result: Mapping) -> str:
         f"the best dense ({result['best_dense']}): **{result['speedup_vs_best_dense']:.2f}x**; selection takes "
         f"{result['selection_share']:.1%} of the pruned time. Matrix products reach {result['gemm_gflops']:.0f} "
         f"GFLOP/s on this machine; the floor is the products of the kept tokens at that rate. "
-        f"{_machine(result['machine'])}"
+        f"{measured_on(result['machine'])}"
     )
     return "\n".join([table(("row", *COLUMNS), rows), "", about])
 
@@ -183,7 +160,7 @@ def control_table(result: Mapping) -> str:
         "inferences",
         "inference p50 [ms]",
     )
-    about = f"{result['minutes']:g} minutes each. {_machine(result['machine'])}"
+    about = f"{result['minutes']:g} minutes each. {measured_on(result['machine'])}"
     return "\n".join([table(headings, rows), "", about])
 
 
@@ -197,7 +174,7 @@ def demo_table(result: Mapping) -> str:
         ("inference p50 / p95 / p99", " / ".join(f"{latency[p]:.0f}" for p in ("p50", "p95", "p99")) + " ms"),
         ("visual tokens kept", f"{tokens['kept_mean']:.0f} of {tokens['total']}"),
     ]
-    return "\n".join([table(("", "over ROS 2"), rows), "", _machine(result["machine"])])
+    return "\n".join([table(("", "over ROS 2"), rows), "", measured_on(result["machine"])])
 
 
 def faults_table(result: Mapping) -> str:
@@ -227,7 +204,7 @@ def faults_table(result: Mapping) -> str:
     repetitions = [row["repetitions"] for row in rows]
     about = (
         f"Repetitions of each: {min(repetitions)} or more, {sum(repetitions)} in all; p50 / p99 / max, from the "
-        f"beginning of the fault. {_machine(result['machine'])}"
+        f"beginning of the fault. {measured_on(result['machine'])}"
     )
     return "\n".join([table(headings, lines), "", about])
 
@@ -248,7 +225,7 @@ def inputs_table(result: Mapping) -> str:
     ]
     headings = ("inputs", "periods", "holds", "gaps > 3 periods", "deviation p99 [ms]", "max")
     headings += ("images of each view [Hz]", "poses [Hz]", "the node's share of a core")
-    about = f"{result['minutes']:g} minutes each, control at 20 Hz. {_machine(result['machine'])}"
+    about = f"{result['minutes']:g} minutes each, control at 20 Hz. {measured_on(result['machine'])}"
     return "\n".join([table(headings, rows), "", about])
 
 
@@ -261,7 +238,7 @@ def seam_table(result: Mapping) -> str:
         added = f"{process['p50'] - thread['p50']:+.2f}"
         lines.append((process["policy"], frames, str(process["rounds"]), *times, added))
     headings = ("policy", "frames", "rounds", "process p50 [ms]", "p99", "thread p50 [ms]", "p99", "added, p50")
-    return "\n".join([table(headings, lines), "", _machine(result["machine"])])
+    return "\n".join([table(headings, lines), "", measured_on(result["machine"])])
 
 
 def _spread(times: Mapping | None) -> str:
@@ -282,6 +259,7 @@ NO_7B = (
 
 BLOCKS: dict[str, Render] = {
     "evaluation": results("evaluation", evaluation_table),
+    "leaderboard": results("leaderboard", leaderboard_table, missing=NOT_MEASURED),
     "bench": results("bench", bench_table),
     "stages": results("bench", stages_table),
     "demo": results("demo", demo_table),
@@ -303,12 +281,6 @@ BLOCKS: dict[str, Render] = {
     "layers": reference.layer_table,
 }
 """Block name -> what makes its body."""
-
-
-def _machine(facts: Mapping) -> str:
-    precision = f", {facts['dtype']}" if "dtype" in facts else ""
-    where = facts.get("gpu", f"{facts['cpu']}, {facts['cores']} cores")
-    return f"Measured on {where}{precision}, torch {facts['torch']}."
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from specprune_ros import shell_variables
 
 SUBCOMMANDS = {
     "demo": ("specprune_ros.cli.demo", "Run the closed loop over real ROS 2 and write a report folder."),
-    "evaluate": ("specprune_ros.cli.evaluate", "Success on paired seeds: dense, static, static_dynamic, full."),
+    "evaluate": (
+        "specprune_ros.cli.evaluate",
+        "Success of pruning modes on paired seeds, judged against dense.",
+    ),
     "bench": ("specprune_ros.cli.bench", "Latency of dense against pruned inference, side by side in one run."),
     "checkpoint": ("specprune_ros.cli.checkpoint", "Inspect or verify an OpenVLA-OFT style checkpoint."),
     "train": ("specprune_ros.cli.train", "Regenerate the bundled policy from scripted demonstrations."),

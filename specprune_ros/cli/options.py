@@ -24,8 +24,8 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results as JSON")
+def add_json(parser: argparse.ArgumentParser, about: str = "also write the results as JSON") -> None:
+    parser.add_argument("--json", metavar="FILE", type=Path, help=about)
 
 
 def build_config(args: argparse.Namespace) -> Config:

@@ -16,10 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from specprune_ros.eval.exact import exact_p
+
 MARGIN, ALPHA = 0.02, 0.05
 """Two points, one-sided five per cent: what is used where nothing else is declared."""
 
-FIXED_METHOD = "score test of a paired difference (Tango 1998)"
+FIXED_METHOD = "exact unconditional test of a paired difference, ordered by the score of Tango 1998"
 SEQUENTIAL_METHOD = "betting martingale on a bounded mean (Waudby-Smith and Ramdas 2023), anytime-valid"
 
 
@@ -46,34 +48,18 @@ class Decision:
 
 
 def fixed(only_variant: int, only_reference: int, pairs: int, margin: float = MARGIN, alpha: float = ALPHA) -> Decision:
-    """The verdict of Tango's score test on `pairs` pairs, of which so many were won by one of the two alone."""
+    """The verdict of the exact test (exact.py) on `pairs` pairs, of which so many were won by one of the two alone.
+
+    ValueError for counts that cannot be, or a margin or alpha out of range."""
     check(margin, alpha)
     if pairs < 1 or only_variant < 0 or only_reference < 0 or only_variant + only_reference > pairs:
         raise ValueError(
             f"fixed: {only_variant} and {only_reference} discordant of {pairs} pairs; need 0 <= their sum <= pairs"
         )
-    score = tango_score(only_variant, only_reference, pairs, -margin)
-    better, worse = _tail(score), _tail(-score)
+    better = exact_p(only_variant, only_reference, pairs, -margin)
+    worse = exact_p(only_reference, only_variant, pairs, margin)
     verdict = Verdict.PROVEN if better <= alpha else Verdict.WORSE if worse <= alpha else Verdict.NOT_PROVEN
     return Decision(verdict, margin, alpha, pairs, better, worse, FIXED_METHOD)
-
-
-def tango_score(only_variant: int, only_reference: int, pairs: int, difference: float) -> float:
-    """(b - c - n D) / sqrt(n (2 q + D (1 - D))): how far the counts are from a true difference D, in standard
-    deviations.
-
-    q is the likeliest probability that only the reference succeeds, given that the difference is D (Tango 1998,
-    equation 8)."""
-    n, b, c, d = pairs, only_variant, only_reference, difference
-    a2 = 2 * n
-    a1 = -b - c + (2 * n - b + c) * d
-    a0 = -c * d * (1 - d)
-    q = (math.sqrt(max(0.0, a1 * a1 - 4 * a2 * a0)) - a1) / (2 * a2)
-    variance = n * (2 * q + d * (1 - d))
-    excess = b - c - n * d
-    if variance <= 0:
-        return math.copysign(math.inf, excess) if excess else 0.0
-    return excess / math.sqrt(variance)
 
 
 class Sequential:
@@ -82,8 +68,9 @@ class Sequential:
 
     Each pair's difference x is -1, 0 or 1. Under the hypothesis that its mean is at most -margin, the wealth prod(1 +
     bet (x + margin)) is a supermartingale for any bets that look only at the past and keep it positive, so by Ville's
-    inequality it exceeds 1 / alpha with a probability of at most alpha, ever. The bets follow the past mean and
-    variance."""
+    inequality it exceeds 1 / alpha with a probability of at most alpha, ever (Ville 1939; Waudby-Smith and Ramdas
+    2023, "Estimating means of bounded random variables by betting"). The bets are their aGRAPA: of the past mean and
+    variance, cut so that no pair can take all."""
 
     def __init__(self, margin: float = MARGIN, alpha: float = ALPHA):
         check(margin, alpha)
@@ -142,8 +129,3 @@ def check(margin: float, alpha: float) -> None:
         raise ValueError(f"margin is {margin}; give a share of the episodes between 0 and 1, for example 0.02")
     if not 0.0 < alpha < 0.5:
         raise ValueError(f"alpha is {alpha}; give an error probability between 0 and 0.5, for example 0.05")
-
-
-def _tail(score: float) -> float:
-    """P(Z >= score) of the standard normal."""
-    return 0.5 * math.erfc(score / math.sqrt(2.0))

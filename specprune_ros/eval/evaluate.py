@@ -3,167 +3,98 @@
 from __future__ import annotations
 
 import argparse
-import json
-import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.table import Table
 
 from specprune_ros.config import Config, ConfigError
-from specprune_ros.eval import stats
-from specprune_ros.eval.machine import machine, usable_cores
+from specprune_ros.eval.decision import check
+from specprune_ros.eval.judge import Declared, Stopper
+from specprune_ros.eval.levels import REFERENCE
+from specprune_ros.eval.machine import machine
+from specprune_ros.eval.players import play
 from specprune_ros.eval.progress import progress
+from specprune_ros.eval.record import Record
 from specprune_ros.eval.results import changed_parameters, weights_digest, write_json
-from specprune_ros.eval.rollout import Episode, run_episode
-from specprune_ros.eval.variants import VARIANTS, variant
-
-Job = tuple[str, int]
-"""(mode, seed)"""
+from specprune_ros.eval.summary import every, summary
+from specprune_ros.sim.settings import PERTURBATIONS, SUITE_NAMES
 
 
-def run(config: Config, names: Sequence[str], args: argparse.Namespace) -> int:
-    """Play the episodes that are missing, print the table and write the results. names: of VARIANTS."""
-    seeds = list(range(args.seed0, args.seed0 + args.episodes))
+def run(config: Config, names: Sequence[str], suites: Sequence[str], args: argparse.Namespace) -> int:
+    """Play the episodes that are missing, print the table and write the results. names: modes, the reference first."""
+    declared = Declared(args.episodes, args.seed0, args.margin / 100, sequential=args.sequential)
+    check(declared.margin, declared.alpha)
+    if declared.sequential and (len(names) < 2 or names[0] != REFERENCE):
+        raise ConfigError(f"--sequential: every mode is judged against {REFERENCE}; give --modes {REFERENCE},...")
+    seeds = range(args.seed0, args.seed0 + args.episodes)
     settings = {
         "latency_steps": args.latency_steps,
         "parameters": changed_parameters(config),
         "weights": weights_digest(config),
     }
-    record = Record.open(args.json, settings, args.restart)
-    jobs = [job for job in interleaved(names, seeds) if job not in record]
+    perturbed = parse_axes(args.perturb), args.strength if args.perturb else 0
+    if args.perturb:
+        settings["perturb"] = {"axes": list(perturbed[0]), "strength": args.strength}
+    record = Record.open(args.json, settings, declared.to_json(), args.restart)
+    missing = [job for job in every(suites, names, seeds) if job not in record]
+    stopper = Stopper(record, names, REFERENCE, seeds, declared)
+    jobs = (job for job in missing if not declared.sequential or stopper.wants(job))
     console = Console()
     interrupted = False
     try:
-        with progress("episodes", len(jobs), console) as reporter:
-            for name, episode in play(jobs, config, args.latency_steps, args.workers):
+        with progress("episodes at most" if declared.sequential else "episodes", len(missing), console) as reporter:
+            for name, episode in play(jobs, names, config, args.latency_steps, args.workers, perturbed):
                 record.add(name, episode)
-                record.write(summary(record, names, seeds), args.workers)
-                reporter.advance(f"{name} seed {episode.seed}: {'picked' if episode.success else 'missed'}")
+                result = "reached" if episode.success else "missed"
+                reporter.advance(f"{episode.suite} {name} seed {episode.seed}: {result}")
     except KeyboardInterrupt:
         interrupted = True
-    result = summary(record, names, seeds)
-    record.write(result, args.workers)
-    console.print(table(result))
+    finally:  # also after an error: what is finished can be read, and the same command goes on
+        result = summary(record, suites, names, declared, against_all=not args.leaderboard)
+        if args.json:
+            more = {"settings": settings, "workers": args.workers, "machine": machine()}
+            write_json(args.json, {**result, **more})
+    console.print(tables(result), declaration({**result, "settings": settings}))
     if interrupted and args.json:
-        console.print(f"Interrupted. {args.json} holds the finished episodes; the same command continues.")
+        console.print(f"Interrupted. {record.path} holds the finished episodes; the same command continues.")
     return 130 if interrupted else 0
 
 
-def interleaved(names: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-    """All modes on one seed, then all on the next: an interrupted run has complete pairs, and if the machine is busy
-    for a while, all modes are slowed alike."""
-    return [(name, seed) for seed in seeds for name in names]
+def parse_suites(text: str) -> tuple[str, ...]:
+    """'long,pick' -> ('long', 'pick'), each once; ConfigError for a suite that there is not."""
+    return _of("--suites", text, SUITE_NAMES)
 
 
-class Record:
-    """Finished episodes by mode and seed, kept in the results file from the first one on."""
-
-    def __init__(self, path: Path | None, settings: Mapping[str, object]):
-        self._path = path
-        self._settings = settings
-        self.episodes: dict[str, dict[int, Episode]] = {name: {} for name in VARIANTS}
-
-    @classmethod
-    def open(cls, path: Path | None, settings: Mapping[str, object], restart: bool) -> Record:
-        """A record that continues `path` where it exists; ConfigError if that was run under other settings."""
-        record = cls(path, settings)
-        if path is None or restart or not path.exists():
-            return record
-        try:
-            document = json.loads(path.read_text())
-            before, episodes = document["settings"], document["episodes"]
-        except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"{path}: not a result of specprune evaluate; give another --json file") from None
-        if before != json.loads(json.dumps(settings)):
-            raise ConfigError(
-                f"{path} holds episodes run with {before}, asked for now: {settings}; "
-                "give another --json file or --restart"
-            )
-        for name, items in episodes.items():
-            for item in items:
-                record.add(name, Episode.from_json(item))
-        return record
-
-    def __contains__(self, job: Job) -> bool:
-        return job[1] in self.episodes[job[0]]
-
-    def add(self, name: str, episode: Episode) -> None:
-        self.episodes[name][episode.seed] = episode
-
-    def write(self, result: Mapping[str, object], workers: int) -> None:
-        """Write the file: the results, then the settings and episodes that they were computed from."""
-        if self._path is None:
-            return
-        episodes = {
-            name: [by_seed[seed].to_json() for seed in sorted(by_seed)]
-            for name, by_seed in self.episodes.items()
-            if by_seed
-        }
-        more = {"settings": self._settings, "workers": workers, "machine": machine(), "episodes": episodes}
-        write_json(self._path, {**result, **more})
+def parse_axes(text: str) -> tuple[str, ...]:
+    """'noise,camera' -> ('camera', 'noise'), in one order, for it makes no difference; () for nothing. ConfigError for
+    an axis that there is not."""
+    asked = _of("--perturb", text, PERTURBATIONS) if text else ()
+    return tuple(axis for axis in PERTURBATIONS if axis in asked)
 
 
-def summary(record: Record, names: Sequence[str], seeds: Sequence[int]) -> dict[str, object]:
-    """The documented result keys, over the episodes finished so far."""
-    finished = {name: {s: record.episodes[name][s] for s in seeds if (name, s) in record} for name in names}
-    return {
-        "modes": {name: _mode(list(by_seed.values())) for name, by_seed in finished.items() if by_seed},
-        "paired": _comparisons(finished),
-        "paired_method": stats.PAIRED_METHOD,
-        "seeds": list(seeds),
-        "complete": all(len(by_seed) == len(seeds) for by_seed in finished.values()),
-    }
+def _of(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    asked = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in asked:
+        if name not in known:
+            raise ConfigError(f"{option}: {name!r} is not one of {', '.join(known)}")
+    if not asked:
+        raise ConfigError(f"{option}: the list is empty; give one or more of {', '.join(known)}")
+    return asked
 
 
-def _mode(episodes: Sequence[Episode]) -> dict[str, object]:
-    successes = sum(episode.success for episode in episodes)
-    latency = stats.percentiles_ms([value for episode in episodes for value in episode.latency_ms])
-    modes = {mode for episode in episodes for mode in episode.modes}
-    return {
-        "episodes": len(episodes),
-        "successes": successes,
-        "success_rate": successes / len(episodes),
-        "wilson95": list(stats.wilson(successes, len(episodes))),
-        "mean_steps": stats.mean([episode.steps for episode in episodes]),
-        "mean_steps_of_successes": stats.mean([episode.steps for episode in episodes if episode.success]),
-        "tokens_total": max(episode.tokens_total for episode in episodes),
-        "tokens_kept_mean": stats.mean([kept for episode in episodes for kept in episode.tokens_kept]),
-        "latency_ms": latency["p50"],
-        "latency_percentiles_ms": latency,
-        "inferences": {mode: sum(episode.modes.get(mode, 0) for episode in episodes) for mode in sorted(modes)},
-    }
+def tables(result: Mapping[str, object]) -> Group:
+    """A table for each suite, and for all together where there are several."""
+    suites = result["suites"]
+    parts = [_table(of_suite, suite) for suite, of_suite in suites.items()]
+    return Group(*parts, *([_table(result, "all suites")] if len(suites) > 1 else []))
 
 
-def _comparisons(finished: Mapping[str, Mapping[int, Episode]]) -> dict[str, object]:
-    """Every later mode against every earlier one: difference = success of the later minus the earlier."""
-    found = {}
-    for earlier, later in combinations(finished, 2):
-        shared = sorted(finished[earlier].keys() & finished[later].keys())
-        if not shared:
-            continue
-        result = stats.paired(
-            [finished[later][seed].success for seed in shared], [finished[earlier][seed].success for seed in shared]
-        )
-        found[f"{later}_vs_{earlier}"] = {
-            "difference": result.difference,
-            "ci95": list(result.ci95),
-            "mcnemar_p": result.mcnemar_p,
-            "pairs": len(shared),
-            f"only_{later}": result.only_first,
-            f"only_{earlier}": result.only_second,
-        }
-    return found
-
-
-def table(result: Mapping[str, object]) -> Group:
-    view = Table(box=SIMPLE_HEAD)
+def _table(result: Mapping[str, object], title: str) -> Group:
+    view = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     view.add_column("mode", no_wrap=True)
-    for heading in ("picked", "rate %", "95 % interval", "steps", "tokens", "p50 ms"):
+    for heading in ("success", "rate %", "95 % interval", "steps to it", "tokens", "p50 ms"):
         view.add_column(heading, justify="right", no_wrap=True)
     for name, mode in result["modes"].items():
         low, high = mode["wilson95"]
@@ -172,91 +103,51 @@ def table(result: Mapping[str, object]) -> Group:
             f"{mode['successes']}/{mode['episodes']}",
             f"{100 * mode['success_rate']:.1f}",
             f"{100 * low:.1f} .. {100 * high:.1f}",
-            f"{mode['mean_steps']:.1f}",
+            steps_to_success(mode).partition(" (")[0],  # a terminal of 80 columns has no room for the rest
             f"{mode['tokens_kept_mean']:.0f}",
             f"{mode['latency_ms']:.1f}",
         )
-    return Group(view, *(f"{name.replace('_vs_', ' - ')}: {difference(p)}" for name, p in result["paired"].items()))
+    return Group(view, *(line.replace("**", "") for line in comparisons(result["paired"])))
+
+
+def comparisons(paired: Mapping[str, Mapping]) -> list[str]:
+    """'full minus dense: ...' for each."""
+    return [f"{name.replace('_vs_', ' minus ')}: {difference(pair)}" for name, pair in paired.items()]
+
+
+def steps_to_success(mode: Mapping[str, object]) -> str:
+    """The median, and between what the middle 80 % lie: '44 (38 .. 57)'; '-' where nothing succeeded."""
+    steps = mode.get("steps_to_success")
+    if "steps_to_success" not in mode:  # results of older versions
+        return f"mean {mode['mean_steps_of_successes']:.1f}" if mode["mean_steps_of_successes"] else "-"
+    return f"{steps['p50']:.0f} ({steps['p10']:.0f} .. {steps['p90']:.0f})" if steps else "-"
 
 
 def difference(pair: Mapping[str, object]) -> str:
-    """A paired comparison in words: '+1.0 points [-1.2, +3.4], p = 0.62'."""
+    """A paired comparison in words: '+1.0 points [-1.2, +3.4], proven (at most 1.1 points lost)'. The brackets are
+    the two-sided 95 % interval; the verdict and the loss in brackets are one-sided."""
     low, high = pair["ci95"]
-    return f"{100 * pair['difference']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], p = {pair['mcnemar_p']:.2g}"
+    text = f"{100 * pair['difference']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    if "verdict" not in pair:
+        return text
+    text = f"{text}, **{pair['verdict']}**"
+    if "lower_limit" not in pair:
+        return f"{text} after {pair['pairs_judged']} pairs"
+    text = f"{text} (at most {max(0.0, -100 * pair['lower_limit']):.1f} points lost)"
+    if pair["pairs_judged"] < pair["pairs_planned"]:
+        return f"{text}, {pair['pairs_judged']} of {pair['pairs_planned']} pairs played"
+    return text if pair["as_declared"] else f"{text}, the number of pairs was changed after a look"
 
 
-@dataclass(frozen=True)
-class Player:
-    """A loaded policy and environment that can play any job."""
-
-    policy: object
-    env: object
-    config: Config
-    latency_steps: int
-
-    @classmethod
-    def load(cls, config: Config, names: Iterable[str], latency_steps: int) -> Player:
-        from specprune_ros.infer.load import load_policy
-        from specprune_ros.sim.env import TabletopEnv
-        from specprune_ros.sim.settings import check_steps
-
-        check_steps(config)
-        policy = load_policy(config)
-        policy.levels_ahead = ()  # nobody changes the aggressiveness in the middle of an evaluation
-        for name in names:
-            policy.warm_up(variant(config, name))
-        policy.settle()  # every episode on the same engine
-        env = TabletopEnv(image_size=policy.image_size, control_rate=config.control.rate)
-        return cls(policy, env, config, latency_steps)
-
-    def play(self, job: Job) -> tuple[str, Episode]:
-        name, seed = job
-        return name, run_episode(self.env, self.policy, variant(self.config, name), seed, self.latency_steps)
-
-
-def play(jobs: Sequence[Job], config: Config, latency_steps: int, workers: int) -> Iterator[tuple[str, Episode]]:
-    """Play the jobs, and yield each mode and episode as soon as it is finished."""
-    if not jobs:
-        return
-    names = sorted({name for name, _ in jobs})
-    if workers == 1:
-        yield from map(Player.load(config, names, latency_steps).play, jobs)
-    else:
-        threads = max(1, usable_cores() // workers)
-        config = config if config.policy.threads else config.updated({"policy.threads": threads})
-        yield from _play_in_processes(jobs, (config, names, latency_steps), min(workers, len(jobs)))
-
-
-def _play_in_processes(jobs: Sequence[Job], player_args: tuple, workers: int) -> Iterator[tuple[str, Episode]]:
-    from concurrent.futures import as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
-    from specprune_ros.eval.pool import pool
-
-    with pool(workers, _start_worker, *player_args) as players:
-        try:
-            for future in as_completed([players.submit(_play_job, job) for job in jobs]):
-                yield future.result()
-        except BrokenProcessPool:
-            raise ChildProcessError(
-                "a worker process died (out of memory?); finished episodes are kept: run again with fewer --workers"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_player_args: tuple = ()
-_player: Player | None = None
-
-
-def _start_worker(*player_args) -> None:
-    global _player_args
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # after Ctrl-C the parent stops; a worker only finishes its episode
-    _player_args = player_args
-
-
-def _play_job(job: Job) -> tuple[str, Episode]:
-    global _player
-    if _player is None:  # loaded here and not at the start of the worker, so that its error reaches the parent
-        _player = Player.load(*_player_args)
-    return _player.play(job)
+def declaration(result: Mapping[str, object]) -> str:
+    """What was declared, in words; that nothing was, for results of older versions."""
+    declared = result.get("declared")
+    if not declared:
+        return "No margin was declared before this run: there is no verdict."
+    way = "anytime-valid, stopped when decided" if declared["sequential"] else f"{declared['episodes']} pairs a suite"
+    perturb = result.get("settings", {}).get("perturb")
+    changed = f"Perturbed: {', '.join(perturb['axes'])}, strength {perturb['strength']}. " if perturb else ""
+    return changed + (
+        f"Declared before the first episode: at most {100 * declared['margin']:g} points of success may be lost "
+        f"against {REFERENCE}, one-sided {100 * declared['alpha']:g} % for each comparison; {way}."
+    )

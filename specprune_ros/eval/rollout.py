@@ -40,15 +40,19 @@ class Episode:
     latency_ms: tuple[float, ...]
     modes: dict[str, int]
     """inferences per pruning mode"""
+    suite: str = "pick"
+    gflop: tuple[float, ...] = ()
+    """analytic cost of each inference, see model/flops.py"""
 
     def to_json(self) -> dict[str, object]:
         record = asdict(self)
         record["latency_ms"] = [round(value, 2) for value in self.latency_ms]
+        record["gflop"] = [round(value, 3) for value in self.gflop]
         return record
 
     @classmethod
     def from_json(cls, record: dict[str, object]) -> Episode:
-        lists = {name: tuple(record[name]) for name in ("tokens_kept", "latency_ms")}
+        lists = {name: tuple(record[name]) for name in ("tokens_kept", "latency_ms", "gflop")}
         return cls(**{**record, **lists})
 
 
@@ -105,6 +109,8 @@ def run_episode(env, policy, config: Config, seed: int, latency_steps: int = 1, 
         tokens_kept=tuple(report.tokens_kept for report in line.reports),
         latency_ms=tuple(line.latency_ms),
         modes=dict(Counter(report.mode.value for report in line.reports)),
+        suite=suite,
+        gflop=tuple(policy.gflop(report) for report in line.reports),
     )
 
 

@@ -93,9 +93,14 @@ def _phi(both: int, only_first: int, only_second: int, neither: int) -> float:
 
 
 def percentiles_ms(values_ms: Sequence[float]) -> dict[str, float]:
-    """p50, p95 and p99 by linear interpolation; zeros when nothing was measured."""
-    ranks = np.percentile(values_ms, (50, 95, 99)) if len(values_ms) else (0.0, 0.0, 0.0)
-    return {f"p{rank}": round(float(value), 3) for rank, value in zip((50, 95, 99), ranks, strict=True)}
+    """p50, p95 and p99; zeros when nothing was measured."""
+    return percentiles(values_ms, (50, 95, 99))
+
+
+def percentiles(values: Sequence[float], ranks: Sequence[int]) -> dict[str, float]:
+    """By linear interpolation, e.g. {"p50": 3.0}; zeros when nothing was measured."""
+    found = np.percentile(values, ranks) if len(values) else np.zeros(len(ranks))
+    return {f"p{rank}": round(float(value), 3) for rank, value in zip(ranks, found, strict=True)}
 
 
 def median(values: Sequence[float]) -> float:

@@ -164,6 +164,14 @@ class Policy:
                 counts = self._counts(mode, tuned, layout)
                 self.engine.expect(inputs, layout, Plan(pruning.static, pruning.dynamic, counts, remember=True))
 
+    def knows(self, instruction: str) -> bool:
+        """Whether the tokenizer has all the words of an instruction, and room for them."""
+        try:
+            self._prompt(instruction)
+        except BadInput:
+            return False
+        return True
+
     def gflop(self, report: PruningReport) -> float:
         """Analytic cost of the inference that `report` describes."""
         return inference_flop(self.config, report.layer_lengths) / 1e9

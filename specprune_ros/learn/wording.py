@@ -1,14 +1,8 @@
 """Other words for the same task, for a share of the training episodes: a policy that has heard one sentence only fails
 at the next. What an episode is told depends on its seed alone."""
 
-SAME = (
-    # (as the simulator says it, other ways)
-    ("pick up the", ("lift the", "grab the", "take the")),
-    ("put the", ("place the", "move the")),
-    ("push the", ("move the",)),  # before the next line, whose words it would change
-    ("press the button", ("push the button",)),
-    (" and ", (" then ",)),
-)
+from specprune_ros.sim.wording import SAME
+
 REWORDED_EVERY = 6
 
 

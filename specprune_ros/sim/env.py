@@ -16,6 +16,7 @@ from specprune_ros.config import ConfigError
 from specprune_ros.sim import scene
 from specprune_ros.sim.gl import mujoco
 from specprune_ros.sim.osc import PERIOD_S, update_poses
+from specprune_ros.sim.perturb import PLAIN, Perturbation
 from specprune_ros.sim.suites import SUITES
 from specprune_ros.sim.tasks import Goal, Thing, done
 from specprune_ros.sim.world import World
@@ -59,8 +60,15 @@ class TabletopEnv:
 
     CAMERAS = CAMERAS
 
-    def __init__(self, image_size: int = 224, render: bool = True, control_rate: float = DEFAULT_RATE_HZ):
-        """control_rate [Hz]: how often ``step`` is called in a second of simulated time.
+    def __init__(
+        self,
+        image_size: int = 224,
+        render: bool = True,
+        control_rate: float = DEFAULT_RATE_HZ,
+        perturbation: Perturbation = PLAIN,
+    ):
+        """control_rate [Hz]: how often ``step`` is called in a second of simulated time; perturbation: what is
+        otherwise than in the episodes that were trained on.
 
         ConfigError for a rate that is out of range.
         """
@@ -75,6 +83,8 @@ class TabletopEnv:
         self.success_steps = max(1, round(HELD_S * control_rate))
         self.max_steps = round(SUITES["pick"].episode_s * control_rate)
         self.image_size = image_size
+        self.perturbation = perturbation
+        self._seed = 0
         self._render = render
         self._worlds: dict[str, World] = {}
         self._world = self._world_of("pick")
@@ -94,12 +104,14 @@ class TabletopEnv:
         self._world = world = self._world_of(SUITES[suite].scene)
         world.begin(drawn)
         world.vary_light(rng)
-        world.place_arm(*_start(rng, drawn.things, scattered))
+        world.place_arm(*self.perturbation.start(seed, *_start(rng, drawn.things, scattered)))
+        self.perturbation.change(seed, world, drawn)
+        self._seed = seed
         mujoco.mj_forward(world.model, world.data)
         world.controller.reset()
         self._goals, self._held_steps = drawn.goals, 0
         self.max_steps = round(SUITES[suite].episode_s * self.control_rate)
-        return drawn.instruction
+        return self.perturbation.instruction(seed, drawn.instruction)
 
     def step(self, action) -> SimState:
         """Run one control period with an action (7,) in action units; see osc.py. ValueError for a malformed action."""
@@ -176,7 +188,8 @@ class TabletopEnv:
         """(H, W, 3) uint8 RGB of "third_person" or "wrist"."""
         renderer = self._renderer_for(camera)
         renderer.disable_segmentation_rendering()
-        return renderer.render()
+        picture = renderer.render()
+        return self.perturbation.picture(self._seed, self._world.data.time, CAMERAS.index(camera), picture)
 
     def render_cover(self, camera: str, patch: int = 14) -> np.ndarray:
         """(patches, things) uint8: the share (0..255) of each ``patch`` x ``patch`` square, row by row, that each thing
@@ -219,7 +232,9 @@ class TabletopEnv:
     def _world_of(self, name: str) -> World:
         """The world of a scene, compiled when it is first needed."""
         if name not in self._worlds:
-            self._worlds[name] = World(name, self.image_size, self._render, self.period_s)
+            self._worlds[name] = World(
+                name, self.image_size, self._render, self.period_s, **self.perturbation.additions
+            )
         return self._worlds[name]
 
     def _advance(self) -> SimState:

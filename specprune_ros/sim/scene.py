@@ -76,9 +76,54 @@ def suites_mjcf(image_size: int) -> str:
 SCENES = {"pick": pick_mjcf, "suites": suites_mjcf}
 
 
-def compile_scene(image_size: int, name: str = "pick"):
-    """The compiled ``MjModel`` of a scene in SCENES (a second or less)."""
-    return mujoco.MjModel.from_xml_string(SCENES[name](image_size))
+def compile_scene(image_size: int, name: str = "pick", cloth: bool = False, distractors: bool = False):
+    """The compiled ``MjModel`` of a scene in SCENES (a second or less).
+
+    cloth: the table has a texture "cloth" of CLOTH_PIXELS square; distractors: bodies of DISTRACTORS lie out of sight.
+    """
+    mjcf = SCENES[name](image_size)
+    if cloth:
+        mjcf = mjcf.replace("</asset>", f"{_CLOTH}</asset>").replace('name="table"', 'name="table" material="cloth"')
+    if distractors:
+        mjcf = mjcf.replace("</worldbody>", "".join(map(_distractor, range(len(DISTRACTORS)))) + "</worldbody>")
+    return mujoco.MjModel.from_xml_string(mjcf)
+
+
+CLOTH_PIXELS = 128
+_CLOTH = f"""<texture name="cloth" type="2d" builtin="flat" width="{CLOTH_PIXELS}" height="{CLOTH_PIXELS}"/>
+<material name="cloth" texture="cloth" texuniform="false" texrepeat="1 1" specular="0" shininess="0"/>"""
+
+
+@dataclass(frozen=True)
+class Distractor:
+    """A thing that no instruction names: MuJoCo's geom type, half sizes [m] and colour, none of them those of KINDS and
+    RGBA."""
+
+    geom: str
+    size: tuple
+    rgba: tuple
+
+    @property
+    def rest_m(self) -> float:
+        return self.size[-1]
+
+
+DISTRACTORS = (
+    Distractor("box", (0.032, 0.013, 0.012), (0.42, 0.25, 0.12, 1.0)),
+    Distractor("ellipsoid", (0.030, 0.021, 0.017), (0.95, 0.56, 0.70, 1.0)),
+    Distractor("cylinder", (0.027, 0.009), (0.47, 0.48, 0.50, 1.0)),
+    Distractor("box", (0.015, 0.015, 0.033), (0.38, 0.42, 0.16, 1.0)),
+)
+
+
+def _distractor(number: int) -> str:
+    shape = DISTRACTORS[number]
+    size = " ".join(map(str, shape.size))
+    return (
+        f'<body name="distractor{number}" pos="-3 {-0.2 * number - 0.5} {shape.rest_m - 0.74}">'
+        f'<geom name="distractor{number}" class="cube" type="{shape.geom}" size="{size}" mass="0.05"'
+        f' rgba="0 0 0 0"/><freejoint name="distractor{number}"/></body>'
+    )
 
 
 _FIXTURES = f"""

@@ -5,6 +5,13 @@ from specprune_ros.config import Config, ConfigError
 FULL_STEP_M, FULL_STEP_RAD = 0.05, 0.5
 """The most that the simulated arm moves along or about one axis in one control period, as in LIBERO."""
 
+SUITE_NAMES = ("pick", "object", "spatial", "goal", "long")
+"""The keys of suites.SUITES, for those who must not import MuJoCo."""
+
+PERTURBATIONS = ("camera", "light", "noise", "texture", "distractors", "start", "wording")
+"""What an episode may differ in from those of training; see perturb.py."""
+STRENGTHS = (1, 2, 3)
+
 SIMULATION = {
     "limits.step_translation": 0.1,
     "limits.step_rotation": 1.0,

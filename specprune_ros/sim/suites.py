@@ -169,11 +169,11 @@ def _kitchen(rng, to_push: bool) -> dict[str, Thing]:
     wanted = {f"{c} {k}": (k, c) for k, c in looks} | {"plate": ("plate", ""), "button": ("button", "")}
     while True:
         things = _spread(rng, wanted, BESIDE_EDGE_Y_M)
-        if not to_push or _way_is_free(things, next(iter(things))):
+        if not to_push or way_is_free(things, next(iter(things))):
             return things
 
 
-def _way_is_free(things: Mapping[str, Thing], name: str) -> bool:
+def way_is_free(things: Mapping[str, Thing], name: str) -> bool:
     """Whether nothing stands where the hand comes down behind the thing, nor between it and the edge."""
     at = things[name].position_m
     for other in (thing for key, thing in things.items() if key != name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from specprune_ros import rotation
@@ -18,11 +20,23 @@ PRESSED_M = 0.6 * scene.BUTTON_TRAVEL_M
 FIXTURES = ("plate", "button")
 
 
+@dataclass(frozen=True)
+class Plain:
+    """What perturbations start from. camera_m (cameras, 3), camera_wxyz (cameras, 4) in their parents' frames;
+    headlight (3,): its diffuse light; table (4,): its RGBA."""
+
+    camera_m: np.ndarray
+    camera_wxyz: np.ndarray
+    headlight: np.ndarray
+    table: np.ndarray
+
+
 class World:
     """A scene of scene.py. An episode assigns its things to bodies; what it does not need is out of sight."""
 
-    def __init__(self, name: str, image_size: int, render: bool, period_s: float):
-        self.model = scene.compile_scene(image_size, name)
+    def __init__(self, name: str, image_size: int, render: bool, period_s: float, **more: bool):
+        """more: what compile_scene adds to the scene."""
+        self.model = scene.compile_scene(image_size, name, **more)
         self.data = mujoco.MjData(self.model)
         self.renderer = mujoco.Renderer(self.model, image_size, image_size) if render else None
         if self.renderer:
@@ -38,6 +52,12 @@ class World:
             self.model.light_diffuse.copy(),
             self.model.light_dir.copy(),
             self.model.vis.headlight.ambient.copy(),
+        )
+        self.plain = Plain(
+            self.model.cam_pos.copy(),
+            self.model.cam_quat.copy(),
+            self.model.vis.headlight.diffuse.copy(),
+            self.model.geom("table").rgba.copy(),
         )
         self._looks: dict[str, Thing] = {}
         self._body: dict[str, str] = {}
@@ -107,6 +127,23 @@ class World:
         self.model.light_diffuse[:] = diffuse * rng.uniform(0.8, 1.2)
         self.model.light_dir[:] = direction + rng.uniform(-0.15, 0.15, 3) * (1, 1, 0)
         self.model.vis.headlight.ambient[:] = ambient * rng.uniform(0.85, 1.15)
+
+    def upload_texture(self, texture: int) -> None:
+        """Hand a texture of the model that was changed to the renderer."""
+        self.renderer._gl_context.make_current()
+        mujoco.mjr_uploadTexture(self.model, self.renderer._mjr_context, texture)
+
+    def hide_distractors(self) -> None:
+        """All of them invisible, where they were compiled to lie."""
+        for number in range(len(scene.DISTRACTORS)):
+            self.model.geom(f"distractor{number}").rgba[:] = 0
+
+    def show_distractor(self, number: int, position_m: np.ndarray, yaw_rad: float) -> None:
+        """Put one of scene.DISTRACTORS on the table: centre (3,) [m], turned about z."""
+        name = f"distractor{number}"
+        at = self.model.joint(name).qposadr[0]
+        self.data.qpos[at : at + 7] = (*position_m, np.cos(yaw_rad / 2), 0, 0, np.sin(yaw_rad / 2))
+        self.model.geom(name).rgba[:] = scene.DISTRACTORS[number].rgba
 
     def place_arm(self, position_m, quaternion_xyzw) -> None:
         """Put the arm at a TCP pose, the gripper open, by damped least squares. RuntimeError where it cannot reach."""

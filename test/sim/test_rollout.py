@@ -14,7 +14,8 @@ from specprune_ros.bench.latency_rows import PolicyRunner, rows_of
 from specprune_ros.bench.recording import record
 from specprune_ros.cli import main as cli
 from specprune_ros.config import Config, ConfigError
-from specprune_ros.eval import evaluate
+from specprune_ros.eval.players import Player
+from specprune_ros.eval.record import Job
 from specprune_ros.eval.rollout import Episode, run_episode
 from specprune_ros.infer.load import load_policy
 from specprune_ros.sim.expert import expert_action
@@ -43,6 +44,7 @@ def test_an_episode_ends_with_success_and_tells_what_it_took():
     assert (episode.tokens_total, set(episode.tokens_kept)) == (512, {200})
     assert len(episode.latency_ms) == len(episode.tokens_kept) == len(policy.requests)
     assert episode.modes == {"fine": len(policy.requests)}
+    assert (episode.suite, set(episode.gflop)) == ("pick", {2.0})
     assert policy.requests[0].memory is None
     assert policy.requests[1].memory.last_attention == 1
     again = Episode.from_json(json.loads(json.dumps(episode.to_json())))
@@ -72,10 +74,10 @@ def test_evaluation_and_recording_simulate_at_the_rate_of_the_loop(monkeypatch, 
     """What the loop measures is the speed that was commanded, in action units per period and so in m/s."""
     monkeypatch.setattr("specprune_ros.infer.load.load_policy", lambda config: StubPolicy(act=slowly))
     monkeypatch.setitem(SUITES, "pick", replace(SUITES["pick"], episode_s=24 / rate))
-    player = evaluate.Player.load(PLAIN.updated({"control.rate": rate}), ["dense"], latency_steps=0)
+    player = Player.load(PLAIN.updated({"control.rate": rate}), ["dense"], latency_steps=0)
     env, loop_motions = player.env, player.policy.requests
     assert env.control_rate == rate
-    _, episode = player.play(("dense", 0))
+    _, episode = player.play(Job("pick", "dense", 0))
     assert episode.steps == 24 and env.state().time_s == pytest.approx(24 / rate)
     measured = [request.observation.motion.linear for request in loop_motions if request.observation.motion]
     assert measured[-1] == pytest.approx(SLOW, rel=0.05)
@@ -101,7 +103,7 @@ def test_steps_that_the_simulator_would_cut_are_refused(monkeypatch, changes, te
     with pytest.raises(ConfigError, match=text):
         run_episode(StubEnv(), StubPolicy(), config, seed=0)
     with pytest.raises(ConfigError, match=text):
-        evaluate.Player.load(config, ["dense"], latency_steps=0)
+        Player.load(config, ["dense"], latency_steps=0)
 
 
 def test_steps_that_a_limit_keeps_small_are_no_mistake():
@@ -139,6 +141,11 @@ def test_a_rate_beyond_the_simulators_is_one_line_and_no_traceback(monkeypatch, 
 def tiny_policy(tmp_path_factory):
     folder = write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
     return load_policy(Config().updated({"policy.checkpoint": str(folder), "policy.engine": "eager"}))
+
+
+def test_a_policy_says_which_instructions_it_knows(tiny_policy):
+    assert tiny_policy.knows("pick up the red cube")
+    assert not tiny_policy.knows("")
 
 
 def test_the_real_policy_fits_into_rollout_and_benchmark(monkeypatch, tabletop, tiny_policy):

@@ -219,12 +219,20 @@ FACTS = {"cpu": "A | B", "cores": 2, "torch": "2.5", "dtype": "bfloat16"}
 
 def test_results_become_tables():
     mode = {"successes": 9, "episodes": 10, "success_rate": 0.9, "wilson95": [0.6, 0.98], "mean_steps": 61.25}
+    mode |= {"steps_to_success": {"p10": 50.0, "p50": 60.6, "p90": 80.0}}
     mode |= {"tokens_kept_mean": 170.4, "tokens_total": 512, "latency_ms": 47.31}
     pair = {"difference": -0.1, "ci95": [-0.3, 0.1], "mcnemar_p": 1.0}
     result = {"modes": {"full": mode}, "paired": {"full_vs_dense": pair}, "seeds": [3, 4], "machine": FACTS}
     text = tables.evaluation_table(result)
-    assert "| full | 9 / 10 | 90.0% | 60.0% .. 98.0% | 61.2 | 170 of 512 | 47.3 |" in text
-    assert "- full minus dense: -10.0 points [-30.0, +10.0], p = 1" in text
+    assert "| full | 9 / 10 | 90.0% | 60.0% .. 98.0% | 61 (50 .. 80) | 170 of 512 | 47.3 |" in text
+    assert "- full minus dense: -10.0 points [-30.0, +10.0]\n" in text
+    assert "No margin was declared before this run" in text
+    declared = {"margin": 0.02, "alpha": 0.05, "sequential": False, "episodes": 10, "seed0": 3}
+    judged = {"verdict": "not proven", "lower_limit": -0.28, "pairs_judged": 10, "pairs_planned": 10}
+    result |= {"declared": declared, "paired": {"full_vs_dense": pair | judged | {"as_declared": True}}}
+    text = tables.evaluation_table({**result, "suites": {"pick": result, "long": result}})
+    assert text.count("[-30.0, +10.0], **not proven** (at most 28.0 points lost)") == 3
+    assert "Suite long:" in text and "at most 2 points of success may be lost" in text and "p =" not in text
     row = {"engine": "eager", "mode": "full", "aggressiveness": 0.5, "granularity": "measured", "p50_ms": 40.04}
     row |= {"p95_ms": 50, "p99_ms": 60, "speedup_vs_dense": 1.734, "speedup_vs_dense_openvino": None}
     row |= {"tokens_kept": 170.4, "gflop": 3.21, "floor_ms": 20.02, "over_floor": 2.0}
