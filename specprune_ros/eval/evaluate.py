@@ -20,14 +20,14 @@ from specprune_ros.eval.machine import machine, usable_cores
 from specprune_ros.eval.progress import progress
 from specprune_ros.eval.results import changed_parameters, weights_digest, write_json
 from specprune_ros.eval.rollout import Episode, run_episode
-from specprune_ros.eval.variants import VARIANTS, variant
+from specprune_ros.eval.variants import variant
 
 Job = tuple[str, int]
 """(mode, seed)"""
 
 
 def run(config: Config, names: Sequence[str], args: argparse.Namespace) -> int:
-    """Play the episodes that are missing, print the table and write the results. names: of VARIANTS."""
+    """Play the episodes that are missing, print the table and write the results. names: as `parse_names` gives them."""
     seeds = list(range(args.seed0, args.seed0 + args.episodes))
     settings = {
         "latency_steps": args.latency_steps,
@@ -66,7 +66,7 @@ class Record:
     def __init__(self, path: Path | None, settings: Mapping[str, object]):
         self._path = path
         self._settings = settings
-        self.episodes: dict[str, dict[int, Episode]] = {name: {} for name in VARIANTS}
+        self.episodes: dict[str, dict[int, Episode]] = {}
 
     @classmethod
     def open(cls, path: Path | None, settings: Mapping[str, object], restart: bool) -> Record:
@@ -90,10 +90,10 @@ class Record:
         return record
 
     def __contains__(self, job: Job) -> bool:
-        return job[1] in self.episodes[job[0]]
+        return job[1] in self.episodes.get(job[0], {})
 
     def add(self, name: str, episode: Episode) -> None:
-        self.episodes[name][episode.seed] = episode
+        self.episodes.setdefault(name, {})[episode.seed] = episode
 
     def write(self, result: Mapping[str, object], workers: int) -> None:
         """Write the file: the results, then the settings and episodes that they were computed from."""
@@ -205,7 +205,7 @@ class Player:
         policy.levels_ahead = ()  # nobody changes the aggressiveness in the middle of an evaluation
         for name in names:
             policy.warm_up(variant(config, name))
-        policy.settle()  # every episode on the same engine
+            policy.settle()  # every episode on the same engine
         env = TabletopEnv(image_size=policy.image_size, control_rate=config.control.rate)
         return cls(policy, env, config, latency_steps)
 
@@ -242,7 +242,7 @@ def _play_in_processes(jobs: Sequence[Job], player_args: tuple, workers: int) ->
                 "a worker process died (out of memory?); finished episodes are kept: run again with fewer --workers"
             ) from None
         finally:
-            pool.shutdown(cancel_futures=True)
+            players.shutdown(cancel_futures=True)
 
 
 _player_args: tuple = ()
