@@ -93,7 +93,7 @@ class Pruning:
 
     preset: str = param(
         "paper",
-        "Sets aggressiveness and switches all parts of the method on; changing one of those makes it custom",
+        "Sets aggressiveness, all parts of the method on, strategy specprune, keep 0; changing one makes it custom",
         choices=("conservative", "paper", "aggressive", "custom"),
     )
     aggressiveness: float = param(

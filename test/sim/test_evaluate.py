@@ -1,6 +1,7 @@
 """Evaluation: what it plays, keeps, resumes and refuses."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -69,6 +70,30 @@ def test_nothing_finished_is_lost_and_nothing_is_played_twice(monkeypatch, tmp_p
     status, result = evaluated(monkeypatch, tmp_path, "--modes", "dense,full")
     assert status == 0 and result["complete"]
     assert StubPlayer.played == [("full", 5), *evaluate.interleaved(("dense", "full"), (6, 7, 8))]
+
+
+def test_several_processes_play_every_job(monkeypatch, tmp_path):
+    """With threads for processes, which would not know the stub."""
+
+    def begin(*given):
+        evaluate._player_args = given
+
+    def threads(workers, begin, *given):
+        return ThreadPoolExecutor(workers, initializer=begin, initargs=given)
+
+    monkeypatch.setattr(evaluate, "_start_worker", begin)
+    monkeypatch.setattr(evaluate, "_player", None)
+    monkeypatch.setattr("specprune_ros.eval.pool.pool", threads)
+    status, result = evaluated(monkeypatch, tmp_path, "--modes", "dense,full", "--workers", "2")
+    assert status == 0 and result["complete"]
+    assert sorted(StubPlayer.played) == sorted(evaluate.interleaved(("dense", "full"), range(3, 9)))
+
+
+def test_strategies_at_several_levels_share_their_seeds(monkeypatch, tmp_path):
+    names = ("specprune@5%", "random@0.5", "random@5%")
+    status, result = evaluated(monkeypatch, tmp_path, "--modes", ",".join(names))
+    assert status == 0 and tuple(result["modes"]) == names
+    assert result["paired"]["random@5%_vs_specprune@5%"]["pairs"] == 6
 
 
 def test_more_seeds_and_modes_extend_a_result(monkeypatch, tmp_path):
