@@ -1,9 +1,13 @@
 """Selection strategies once more, slowly: lists, loops and sets, from their definitions (docs/reference/strategies.md).
 
-Everything is plain Python on lists of numbers. A view's tokens are numbered from 0, and ties go to the lower number.
+Everything is plain Python on lists of numbers, apart from the keys by which tokens of equal rights are sorted, which
+are float32 as in the package, so that both see the same ties. A view's tokens are numbered from 0, and ties go to the
+lower number.
 """
 
 import math
+
+import numpy as np
 
 OFFICIAL_LOCAL = {"coarse": ((48, 24), (38, 19)), "fine": ((30, 15), (24, 12))}
 """Of the first view and of the others: layer 1, layer 2."""
@@ -58,6 +62,38 @@ def official_sets(scores, last_attention, similarity, mode):
             changed = set(range(len(similarity[v]))) - stays
         views.append({"local": local, "global": past, "changed": changed})
     return views
+
+
+def official_kept(scores, last_attention, similarity, mode, keep):
+    """Under a fixed budget, of every view: tokens in more of its sets go first, then those that stand further in front
+    of theirs, as a share of the set's count; of the rest the same by local attention alone."""
+    kept = []
+    for v, sets in enumerate(official_sets(scores, last_attention, similarity, mode)):
+        which, count = min(v, 1), len(scores[0][v])
+
+        def places(values, members, size, count=count):
+            order = best(values, count)
+            return {i: np.float32(order.index(i) + 1) * np.float32(1 / size) for i in range(count) if i in members}
+
+        everyone = set(range(count))
+        sizes = OFFICIAL_LOCAL[mode][which]
+        local = [places(scores[layer][v], everyone, sizes[layer]) for layer in (0, 1)]
+        shares = {i: [min(layer[i] for layer in local)] for i in everyone}
+        for layer in last_attention or []:
+            for i, share in places(layer[v], sets["global"], OFFICIAL_GLOBAL[mode][which]).items():
+                shares[i].append(share)
+        if similarity is not None:
+            least = 256 - OFFICIAL_ALIKE[mode][which]
+            for i, share in places([-s for s in similarity[v]], sets["changed"], least).items():
+                shares[i].append(share)
+
+        def key(i, sets=sets, shares=shares):
+            votes = sum(i in members for members in sets.values())
+            share = min(min(shares[i]), np.float32(1)) if votes else min(shares[i])
+            return np.float32(4 * votes) - share
+
+        kept.append(set(sorted(everyone, key=lambda i: -key(i))[:keep]))
+    return kept
 
 
 def official_confidence(attention, first, count):

@@ -89,20 +89,15 @@ class Slow:
         return [flat[v * PATCHES : (v + 1) * PATCHES] for v in range(VIEWS)]
 
     def _static(self, budget_):
-        if self.name == "specprune_official":  # the sets have a test of their own; which tokens fill up has one, too
-            return self._official_static(budget_)
+        if self.name == "specprune_official":
+            views = oracle.official_kept(self.scores, None, None, "coarse", budget_.static_keep)
+            return [v * PATCHES + token for v, tokens in enumerate(views) for token in sorted(tokens)]
         chosen = {
             "random": lambda: oracle.random_static(self.noise.tolist(), budget_.static_keep),
             "local": lambda: oracle.local_static(self.scores, budget_.static_keep),
             "fastv": lambda: oracle.fastv_static(self.scores, budget_.static_keep),
         }[self.name]()
         return sorted(view * PATCHES + token for view, token in chosen)
-
-    def _official_static(self, budget_):
-        from specprune_ros.prune.strategies.protocol import Evidence
-
-        scores = torch.tensor(self.scores, dtype=torch.float32)
-        return STRATEGIES[self.name].select_static(Evidence(scores), 0.0, budget_)[0].tolist()
 
     def _dynamic(self, probabilities, count):
         if self.name == "random":
