@@ -205,6 +205,18 @@ def test_captured_equals_eager(checkpoint, name):
     compare(graph, Policy(checkpoint, "eager"), config, "graph")
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", OTHERS)
+def test_cuda_graphs_equal_eager(folder, name):
+    checkpoint, config = load_checkpoint(folder, "cuda", torch.float32), config_of(name)
+    graph = Policy(checkpoint, "graph")
+    graph.levels_ahead = ()
+    graph.warm_up(config)
+    assert graph.settle() and graph.engine_state == "graph", graph.engine_state
+    compare(graph, Policy(checkpoint, "eager"), config, "graph")
+
+
 def test_passes_without_their_strategys_noise_are_refused(checkpoint):
     layout, x = sequence(checkpoint)
     pruning = config_of("random").pruning
