@@ -16,7 +16,7 @@ from specprune_ros.settings.inputs import IMAGE_FLIPS, IMAGE_ROTATIONS, Pictures
 from specprune_ros.settings.interface import Control, Output, RealTime, Robot
 from specprune_ros.settings.motion import ActionScale, Limits, Safety, Supervision
 from specprune_ros.settings.policy import PolicySettings
-from specprune_ros.settings.pruning import Controller, Dynamic, Pruning, ReferenceFrame, Static
+from specprune_ros.settings.pruning import STRATEGY_NAMES, Controller, Dynamic, Pruning, ReferenceFrame, Static
 
 __all__ = [
     "ActionScale",
@@ -31,6 +31,7 @@ __all__ = [
     "Output",
     "PRESETS",
     "PRESET_NAMES",
+    "STRATEGY_NAMES",
     "Parameter",
     "Pictures",
     "PolicySettings",
@@ -105,6 +106,8 @@ _WHOLE_METHOD = {
     "pruning.static.enabled": True,
     "pruning.dynamic.enabled": True,
     "pruning.controller.enabled": True,
+    "pruning.strategy": "specprune",
+    "pruning.keep": 0.0,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "conservative": {"pruning.aggressiveness": 0.25} | _WHOLE_METHOD,

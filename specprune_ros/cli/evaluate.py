@@ -19,7 +19,12 @@ from specprune_ros.sim.settings import PERTURBATIONS, STRENGTHS, SUITE_NAMES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=positive, default=50, help="seeds per suite and mode (default: %(default)s)")
     parser.add_argument("--seed0", type=natural, default=0, help="first seed (default: %(default)s)")
-    parser.add_argument("--modes", default=",".join(VARIANTS), help="comma-separated (default: %(default)s)")
+    parser.add_argument(
+        "--modes",
+        default=",".join(VARIANTS),
+        help="comma-separated; also strategies such as random, and each with a level: random@0.5, random@2%% "
+        "(default: %(default)s)",
+    )
     parser.add_argument(
         "--suites",
         "--suite",

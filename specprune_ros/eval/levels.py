@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specprune_ros.config import Config, ConfigError
-from specprune_ros.eval.variants import variant
+from specprune_ros.config import ConfigError
 
 REFERENCE = "dense"
 """The mode that every other one is judged against."""
-
-
-def configured(config: Config, name: str) -> Config:
-    """`config` as the mode `name` runs it, with a level after an @ or without. ConfigError for what is no level."""
-    try:
-        return variant(config, name)
-    except KeyError:  # a mode that knows no levels of its own
-        mode, _, level = name.partition("@")
-        return variant(config, mode).updated({"pruning.aggressiveness": parse_levels(level)[0]})
 
 
 def expanded(names: Sequence[str], levels: Sequence[float]) -> tuple[str, ...]:

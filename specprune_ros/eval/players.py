@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from specprune_ros.config import Config
-from specprune_ros.eval.levels import configured
+from specprune_ros.eval.variants import variant
 from specprune_ros.eval.machine import usable_cores
 from specprune_ros.eval.record import Job
 from specprune_ros.eval.rollout import Episode, run_episode
@@ -36,14 +36,14 @@ class Player:
         policy = load_policy(config)
         policy.levels_ahead = ()  # nobody changes the aggressiveness in the middle of an evaluation
         for name in names:
-            policy.warm_up(configured(config, name))
-        policy.settle()  # every episode on the same engine
+            policy.warm_up(variant(config, name))
+            policy.settle()  # every episode on the same engine
         perturbation = Perturbation(axes, strength, known=policy.knows)
         env = TabletopEnv(policy.image_size, control_rate=config.control.rate, perturbation=perturbation)
         return cls(policy, env, config, latency_steps)
 
     def play(self, job: Job) -> tuple[str, Episode]:
-        config = configured(self.config, job.mode)
+        config = variant(self.config, job.mode)
         return job.mode, run_episode(self.env, self.policy, config, job.seed, self.latency_steps, job.suite)
 
 

@@ -25,6 +25,9 @@ START_NS = 1_000_000_000
 
 RATE_TOLERANCE = 1e-6
 
+SEEDS = 2**31 - 1
+"""The largest `pruning.random_seed`."""
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -84,7 +87,7 @@ def run_episode(env, policy, config: Config, seed: int, latency_steps: int = 1, 
     """Play the episode of `seed` in a suite until success or the environment's step limit.
 
     ConfigError when `env` steps at another rate than the control loop would, as every speed would be wrong, or does not
-    move as far in one period as the policy may ask for.
+    move as far in one period as the policy may ask for. A strategy that draws draws otherwise in every episode.
     """
     check_steps(config)
     if abs(env.control_rate - config.control.rate) > RATE_TOLERANCE * config.control.rate:
@@ -92,6 +95,8 @@ def run_episode(env, policy, config: Config, seed: int, latency_steps: int = 1, 
             f"control.rate: {config.control.rate:g} Hz, but the simulator steps at {env.control_rate:g} Hz; "
             "make it with control_rate=config.control.rate"
         )
+    if config.pruning.strategy == "random":  # chunks are numbered alike in every episode
+        config = config.updated({"pruning.random_seed": (config.pruning.random_seed + seed) % (SEEDS + 1)})
     instruction = env.reset(seed, suite=suite)
     line = InferenceLine(policy, latency_steps)
     held = steps = 0

@@ -173,6 +173,6 @@ def _code_digest() -> str:
     """Digest of the modules that are converted, so that a code edit invalidates cached models."""
     digest, root = hashlib.blake2b(digest_size=16), Path(__file__).resolve().parent.parent
     for folder in ("infer", "model", "prune"):
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(path.name.encode() + path.read_bytes())
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()

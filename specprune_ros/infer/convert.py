@@ -46,7 +46,7 @@ class Order(NamedTuple):
 
     layout: Layout
     plan: Plan | None
-    scored: bool
+    scored: str
     similarity: str
     given: PrefixInputs | SuffixInputs
 

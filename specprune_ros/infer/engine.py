@@ -35,6 +35,7 @@ from specprune_ros.model.decoder import Rope
 from specprune_ros.model.vla import Plan
 from specprune_ros.prune.budgets import schedule
 from specprune_ros.prune.layout import Layout
+from specprune_ros.prune.strategies.registry import STRATEGIES
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,8 @@ class EagerEngine:
         seen = self.passes.see(Cameras(inputs.frames, inputs.reference), clock)
         fixed = (layout, rope, plan.scored, plan.static.similarity)
         middle = self.passes.prefix(seen, inputs.prompt, inputs.proprio, *fixed, clock)
-        return self.passes.suffix(middle, inputs.last_attention, layout, rope, plan, clock), clock
+        given = SuffixInputs(middle, inputs.last_attention, inputs.noise)
+        return self.passes.suffix(given, layout, rope, plan, clock), clock
 
     def expect(self, inputs: PassInputs, layout: Layout, plan: Plan) -> None:
         """Nothing to get ready: the first pass of a kind is only slower."""
@@ -242,10 +244,13 @@ class GraphEngine:
         if prefix is None:
             half = PrefixHalf(self.passes, layout, rope, plan.scored, plan.static.similarity)
             given = self._prefix_buffers(inputs, plan.scored)
-            prefix = Prefix(given, self._attention_buffer(layout), self._capture(half, given))
+            captured = self._capture(half, given)
+            prefix = Prefix(given, self._attention_buffer(layout), captured, self._noise_buffer(layout))
             self.shelf.put_prefix(key, prefix)
         if plan not in prefix.suffixes:
-            given = SuffixInputs(prefix.captured.outputs, prefix.last_attention)
+            strategy = STRATEGIES[plan.strategy]
+            past = prefix.last_attention if strategy.remembers else None
+            given = SuffixInputs(prefix.captured.outputs, past, prefix.noise if strategy.noisy else None)
             self.shelf.put_suffix(key, prefix, self._capture(SuffixHalf(self.passes, layout, rope, plan), given))
 
     @torch.inference_mode()
@@ -264,6 +269,11 @@ class GraphEngine:
         layers = len(schedule(len(self.passes.model.decoder.layers)).remembered)
         device = next(self.passes.model.parameters()).device
         return torch.full((layers, layout.views, layout.patches), -torch.inf, device=device)
+
+    @torch.inference_mode()
+    def _noise_buffer(self, layout: Layout) -> Tensor:
+        device = next(self.passes.model.parameters()).device
+        return torch.arange(layout.visual, dtype=torch.int32, device=device).view(layout.views, layout.patches)
 
     def _buffer(self, like: Tensor) -> Tensor:
         dtype = self._capture.dtype if self._capture.dtype and like.is_floating_point() else like.dtype
@@ -287,6 +297,8 @@ class GraphEngine:
             prefix.last_attention.fill_(-torch.inf)
         else:
             prefix.last_attention.copy_(inputs.last_attention, non_blocking=True)
+        if inputs.noise is not None:
+            prefix.noise.copy_(inputs.noise, non_blocking=True)
         return spent
 
 

@@ -46,7 +46,7 @@ class Key(NamedTuple):
 
     layout: Layout
     sizes: tuple[tuple[int, ...], ...]
-    scored: bool
+    scored: str
     similarity: str
     plan: Plan
 
@@ -64,11 +64,13 @@ def key_of(inputs: PassInputs, layout: Layout, plan: Plan) -> Key:
 
 @dataclass
 class Prefix:
-    """A captured first half: the buffers it reads, the buffer of the last pass's scores, and its suffixes."""
+    """A captured first half: the buffers it reads, the buffers of the last pass's scores and of noise that its suffixes
+    read besides, and those suffixes."""
 
     given: PrefixInputs
     last_attention: Tensor
     captured: Captured
+    noise: Tensor | None = None
     suffixes: OrderedDict[Plan, Captured] = field(default_factory=OrderedDict)
 
 

@@ -42,6 +42,8 @@ class PassInputs(NamedTuple):
     """(H, W, 3) uint8 per view, some periods ago."""
     last_attention: Tensor | None
     """(layers, V, N) scores of the last pass."""
+    noise: Tensor | None = None
+    """(V, N) int32, of this pass, for a strategy that draws."""
 
 
 class Cameras(NamedTuple):
@@ -78,10 +80,12 @@ class Middle(NamedTuple):
 
 
 class SuffixInputs(NamedTuple):
-    """What the second half reads. last_attention: (layers, V, N) scores of the last pass, or -inf everywhere."""
+    """What the second half reads. last_attention: (layers, V, N) scores of the last pass, or -inf everywhere; noise:
+    (V, N) int32."""
 
     middle: Middle
     last_attention: Tensor | None
+    noise: Tensor | None = None
 
 
 class Outputs(NamedTuple):
@@ -136,15 +140,16 @@ class Passes:
         proprio: Tensor | None,
         layout: Layout,
         rope: Rope,
-        scored: bool,
+        scored: str,
         similarity: str,
         clock: StageClock,
     ) -> Middle:
         """Vision, assembly and the decoder layers before the static selection.
 
         seen: (V, S, S, 3) uint8 pictures; prompt: (1, 1 + n_prompt) int64; proprio: (1, P) normalised, or None; rope:
-        for the layout's length; scored: whether the layers give scores; similarity: one of the names that
-        `prune.frames.patch_similarity` takes. The shapes of the result are those of `Middle`, in the model's dtype.
+        for the layout's length; scored: name of the rows whose attention gives scores, or empty; similarity: one of the
+        names that `prune.frames.patch_similarity` takes. The shapes of the result are those of `Middle`, in
+        the model's dtype.
         """
         model, alike = self.model, None
         if seen.then is not None:
@@ -158,15 +163,14 @@ class Passes:
             self._join(alike, clock)
         return Middle(x, scores, alike)
 
-    def suffix(
-        self, middle: Middle, last_attention: Tensor | None, layout: Layout, rope: Rope, plan: Plan, clock: StageClock
-    ) -> Outputs:
+    def suffix(self, given: SuffixInputs, layout: Layout, rope: Rope, plan: Plan, clock: StageClock) -> Outputs:
         """Static selection, the other layers with dynamic pruning, and the action head.
 
-        middle: from `prefix` with the same layout and rope; last_attention: (layers, V, N) scores of the last pass, or
-        None. The actions of the result are (1, T, dims) float32, normalised.
+        given: its middle is from `prefix` with the same layout and rope. The actions of the result are (1, T, dims)
+        float32, normalised.
         """
-        history = History(last_attention, middle.similarity)
+        middle = given.middle
+        history = History(given.last_attention, middle.similarity, given.noise)
         with clock("decoder"):
             states, trace = self.model.suffix(middle.x, rope, layout, plan, history, middle.scores, clock)
         with clock("selection"):
@@ -184,7 +188,7 @@ class PrefixHalf:
     passes: Passes
     layout: Layout
     rope: Rope
-    scored: bool
+    scored: str
     similarity: str
 
     def __call__(self, given: PrefixInputs, clock: StageClock) -> Middle:
@@ -208,7 +212,7 @@ class SuffixHalf:
     plan: Plan
 
     def __call__(self, given: SuffixInputs, clock: StageClock) -> Outputs:
-        return self.passes.suffix(given.middle, given.last_attention, self.layout, self.rope, self.plan, clock)
+        return self.passes.suffix(given, self.layout, self.rope, self.plan, clock)
 
 
 Half = PrefixHalf | SuffixHalf

@@ -20,9 +20,10 @@ from specprune_ros.model.demands import check_dimensions
 from specprune_ros.model.flops import inference_flop
 from specprune_ros.model.units import action_units
 from specprune_ros.model.vla import Plan, Vla
-from specprune_ros.prune.budgets import Budget, budget, is_dense
+from specprune_ros.prune.budgets import SPECPRUNE, Budget, budget, is_dense
 from specprune_ros.prune.layout import Layout
 from specprune_ros.prune.staircase import snapped_budget
+from specprune_ros.prune.strategies.registry import STRATEGIES
 from specprune_ros.types import (
     STAGES,
     ActionChunk,
@@ -38,6 +39,9 @@ from specprune_ros.types import (
 )
 
 PRESET_LEVELS = tuple(values["pruning.aggressiveness"] for values in PRESETS.values())
+AS_PRESETS = {name: PRESETS["paper"][f"pruning.{name}"] for name in ("strategy", "keep")}
+"""What every preset sets alike, besides the switches."""
+
 SETTLE_S = 600.0
 MOST_PROMPTS = 32
 """Instructions whose tokens are kept on the device."""
@@ -151,18 +155,17 @@ class Policy:
         return self.engine.state
 
     def _expect(self, inputs: PassInputs, layout: Layout, pruning: Pruning) -> None:
-        """What may come next with these cameras and these words: either mode, at this aggressiveness or a preset's."""
+        """What may come next with these cameras and these words: either mode, as it is set now or as by a preset."""
         given = (layout, pruning, tuple(frame.shape for frame in inputs.frames))
         if is_dense(pruning) or not self.engine.captures or given == self._expected:
             return
         if pruning.budget == "machine" and self.machine.pending:
             return  # the counts that will come are not known yet
         self._expected = given
-        for level in dict.fromkeys((pruning.aggressiveness, *self.levels_ahead)):
-            tuned = replace(pruning, aggressiveness=level)
+        ahead = (replace(pruning, **AS_PRESETS, aggressiveness=level) for level in self.levels_ahead)
+        for tuned in dict.fromkeys((pruning, *ahead)):
             for mode in (Mode.FINE, Mode.COARSE):
-                counts = self._counts(mode, tuned, layout)
-                self.engine.expect(inputs, layout, Plan(pruning.static, pruning.dynamic, counts, remember=True))
+                self.engine.expect(inputs, layout, self._pruned(mode, tuned, layout))
 
     def knows(self, instruction: str) -> bool:
         """Whether the tokenizer has all the words of an instruction, and room for them."""
@@ -182,21 +185,30 @@ class Policy:
         frames = upload(request.observation.images, self.view_count, self.device)
         proprio = self._proprio(request.observation)
         plan = self._plan(request.mode, request.pruning, memory, layout)
-        last_attention = memory.last_attention if memory and plan.budget else None
+        uses = plan.budget is not None and STRATEGIES[plan.strategy].remembers
+        last_attention = memory.last_attention if memory and uses else None
         reference = None
         if last_attention is not None and plan.static.enabled and request.reference_images is not None:
             reference = upload(request.reference_images, self.view_count, self.device)
-        return PassInputs(frames, prompt, proprio, reference, last_attention), layout, plan
+        noise = self._noise(request, layout) if plan.budget and STRATEGIES[plan.strategy].noisy else None
+        return PassInputs(frames, prompt, proprio, reference, last_attention, noise), layout, plan
 
     def _plan(self, mode: Mode, pruning: Pruning, memory: PolicyMemory | None, layout: Layout) -> Plan:
         """The token budget; without history the first pass is dense, or local-only if asked for."""
         static, dynamic = pruning.static, pruning.dynamic
         if is_dense(pruning):
             return Plan(static, dynamic, None, remember=False)
-        remembered = memory is not None and memory.last_attention is not None
+        remembers = STRATEGIES[pruning.strategy].remembers
+        remembered = memory is not None and (memory.last_attention is not None or not remembers)
         if not remembered and static.enabled and static.first_pass == "dense":
-            return Plan(static, dynamic, None, remember=True)
-        return Plan(static, dynamic, self._counts(mode, pruning, layout), remember=True)
+            # Where nothing is remembered it is the dense model's own plan, so that they share a graph.
+            return Plan(static, dynamic, None, remembers, pruning.strategy if remembers else SPECPRUNE)
+        return self._pruned(mode, pruning, layout)
+
+    def _pruned(self, mode: Mode, pruning: Pruning, layout: Layout) -> Plan:
+        remembers = STRATEGIES[pruning.strategy].remembers
+        counts = self._counts(mode, pruning, layout)
+        return Plan(pruning.static, pruning.dynamic, counts, remembers, pruning.strategy)
 
     def _counts(self, mode: Mode, pruning: Pruning, layout: Layout) -> Budget:
         """The paper's counts, or what they come to on this machine once that is known."""
@@ -206,6 +218,12 @@ class Policy:
         self.machine.want(pruning, layout)
         staircase = self.machine.staircase
         return counts if staircase is None else snapped_budget(counts, pruning, layout, staircase)
+
+    def _noise(self, request: InferenceRequest, layout: Layout) -> Tensor:
+        """(V, N) int32: an order of the visual tokens, drawn anew for every chunk and alike for equal seeds."""
+        seed = (request.pruning.random_seed, abs(request.chunk_id))
+        order = np.random.default_rng(seed).permutation(layout.visual).astype(np.int32)
+        return torch.from_numpy(order).view(layout.views, layout.patches).to(self.device)
 
     def _prompt(self, instruction: str) -> tuple[Layout, Tensor]:
         """Layout and token ids of an instruction. Those of the latest instructions are cached."""

@@ -281,9 +281,8 @@ class MachineStaircase:
         level = pointless_from(pruning, layout, depth, self.staircase)
 
         def spent_ms(aggressiveness: float) -> str:
-            seconds = decoder_seconds(
-                replace(pruning, aggressiveness=aggressiveness), Mode.COARSE, layout, depth, self.staircase
-            )
+            asked = replace(pruning, aggressiveness=aggressiveness, keep=0.0)
+            seconds = decoder_seconds(asked, Mode.COARSE, layout, depth, self.staircase)
             return f"{1e3 * seconds:.2f} ms at {aggressiveness:g}"
 
         times = ", ".join(spent_ms(each) for each in sorted({0.0, 0.5, level, 1.0}))

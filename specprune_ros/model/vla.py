@@ -13,11 +13,12 @@ from specprune_ros.config import Dynamic, Static
 from specprune_ros.model.config import ModelConfig
 from specprune_ros.model.decoder import Decoder, Rope, rope_table
 from specprune_ros.model.vision import Projector, VisionBackbone
-from specprune_ros.prune.budgets import Budget, layer_lengths, schedule
-from specprune_ros.prune.dynamic import Importance, folded
-from specprune_ros.prune.layout import Layout
+from specprune_ros.prune.budgets import SPECPRUNE, Budget, layer_lengths, schedule
+from specprune_ros.prune.dynamic import folded
+from specprune_ros.prune.layout import TASK, Layout
 from specprune_ros.prune.scores import products, scored
-from specprune_ros.prune.static import select_static
+from specprune_ros.prune.strategies.protocol import Evidence, Start
+from specprune_ros.prune.strategies.registry import STRATEGIES
 from specprune_ros.types import Source
 
 HEAD_NORM_EPS = 1e-5
@@ -78,32 +79,35 @@ class ProprioProjector(nn.Module):
 class Plan:
     """Everything about a pass that its shapes and constants depend on: equal plans may share one captured graph.
 
-    budget None: keep every token (scores for the next pass are still taken when `remember`).
+    budget None: keep every token (scores for the next pass are still taken when `remember`); strategy: one of
+    `STRATEGIES`.
     """
 
     static: Static
     dynamic: Dynamic
     budget: Budget | None
     remember: bool
+    strategy: str = SPECPRUNE
 
     @property
-    def scored(self) -> bool:
-        """Whether anybody looks at the first layers' scores."""
-        return self.remember or self.budget is not None
+    def scored(self) -> str:
+        """The rows whose attention is wanted in the first layers, by their name in `prune.layout`; empty: nobody's."""
+        return STRATEGIES[self.strategy].rows if self.remember or self.budget is not None else ""
 
     def layer_lengths(self, layout: Layout, depth: int) -> tuple[int, ...]:
         """Tokens of all kinds that each of `depth` decoder layers processes."""
-        return tuple(layer_lengths(layout, depth, self.static, self.dynamic, self.budget))
+        return tuple(layer_lengths(layout, depth, self.static, self.dynamic, self.budget, self.strategy))
 
 
 @dataclass(frozen=True)
 class History:
     """What a pass may use of the past. last_attention: (layers, V, N) scores of the last pass, -inf for tokens that did
     not reach a layer; similarity: (V, N) to the reference frame. None, or a tensor of -inf or +inf, where there is
-    none."""
+    none. noise: (V, N) int32, drawn for this pass, for a strategy that wants it."""
 
     last_attention: Tensor | None = None
     similarity: Tensor | None = None
+    noise: Tensor | None = None
 
 
 @dataclass
@@ -166,15 +170,16 @@ class Vla(nn.Module):
         x, scores = self.prefix(x, rope, layout, plan.scored, timer)
         return self.suffix(x, rope, layout, plan, history, scores, timer)
 
-    def prefix(self, x: Tensor, rope: Rope, layout: Layout, scored: bool, timer=None) -> tuple[Tensor, Tensor | None]:
+    def prefix(self, x: Tensor, rope: Rope, layout: Layout, scored: str, timer=None) -> tuple[Tensor, Tensor | None]:
         """The layers before static pruning, on all tokens: the same whatever is kept afterwards.
 
-        Returns x (1, L, width) and, when `scored`, eq. 1's scores of these layers (layers, V, N) float32.
+        scored: name of rows, or empty. Returns x (1, L, width) and, where there are such rows, eq. 1's scores of these
+        layers with those rows for task tokens (layers, V, N) float32.
         """
-        task = layout.task_rows(layout.length) if scored else None
+        asked = layout.rows(scored, layout.length) if scored else None
         scores = []
         for layer in self.decoder.layers[: schedule(len(self.decoder.layers)).static]:
-            x, rows = layer(x, rope, task)
+            x, rows = layer(x, rope, asked)
             if scored:
                 with (timer or _untimed)("selection"):
                     logits = products(*rows)
@@ -191,7 +196,7 @@ class Vla(nn.Module):
         run.begin(scores)
         for number in range(run.when.static + 1, len(self.decoder.layers) + 1):
             rows = run.readout_rows() if number == len(self.decoder.layers) else None
-            run.x, scored = self.decoder.layers[number - 1](run.x, run.rope, run.task_rows(number), rows)
+            run.x, scored = self.decoder.layers[number - 1](run.x, run.rope, run.asked(number), rows)
             run.after(number, scored)
         return run.x, run.trace()
 
@@ -207,11 +212,11 @@ class _Pass:
         self.model = model
         self.x, self.rope, self.layout, self.plan, self.history = x, rope, layout, plan, history
         self.timed = timer or _untimed
-        self.when = schedule(depth)
+        self.strategy, self.when = STRATEGIES[plan.strategy], schedule(depth, plan.strategy)
         self.present = torch.arange(layout.visual, device=x.device)
         self.static, self.sources = self.present, None
         self.last_attention: list[Tensor] = []
-        self.importance = Importance(layout.visual, plan.dynamic, x.device, model.folded)
+        self.ranking = self.strategy.ranking(Start(layout.visual, plan.dynamic, history.noise, x.device, model.folded))
 
     def begin(self, scores: Tensor | None) -> None:
         """Use the scores of the layers before (layers, V, N)."""
@@ -229,31 +234,48 @@ class _Pass:
         span = self.layout.readout_rows(self.length)
         return torch.arange(span.start, span.stop, device=self.x.device)
 
-    def task_rows(self, number: int) -> slice | None:
-        """Rows to score in this layer, None where nobody needs the scores."""
-        plan = self.plan
-        wanted = (plan.remember and number in self.when.remembered) or self._prunes(number)
-        return self.layout.task_rows(self.length) if wanted else None
+    def _names(self, number: int) -> tuple[str, ...]:
+        """Rows whose attention is wanted in this layer, by name; none where nobody needs it."""
+        remembered = self.plan.remember and number in self.when.remembered
+        wanted = (TASK if remembered else "", self.strategy.later_rows if self._updates(number) else "")
+        return tuple(dict.fromkeys(name for name in wanted if name))
 
-    def _prunes(self, number: int) -> bool:
-        plan = self.plan
-        return plan.budget is not None and plan.dynamic.enabled and number in self.when.dynamic
+    def _prunes_later(self) -> bool:
+        return self.plan.budget is not None and self.plan.dynamic.enabled
+
+    def _updates(self, number: int) -> bool:
+        return self._prunes_later() and number in self.when.updates
+
+    def asked(self, number: int) -> slice | None:
+        """The rows of this layer from the first to the last that is wanted; None where none is."""
+        spans = [self.layout.rows(name, self.length) for name in self._names(number)]
+        return slice(min(span.start for span in spans), max(span.stop for span in spans)) if spans else None
 
     def after(self, number: int, scored: tuple[Tensor, Tensor] | None) -> None:
-        if scored is None:
+        """Use what the layer gave for `asked`, and prune where it is time to."""
+        prunes = self._prunes_later() and number in self.when.dynamic
+        if scored is None and not prunes:
             return
         with self.timed("selection"):
-            logits, width = products(*scored), scored[0].shape[-1]
-            self._use(number, *self.model.scored(logits, width, self.layout.FIRST_VISUAL, self.present.numel()))
+            for name in self._names(number):
+                self._use(number, name, *scored)
+            if prunes:
+                self._prune(number)
 
-    def _use(self, number: int, attention: Tensor, score: Tensor) -> None:
-        if self.plan.remember and number in self.when.remembered:
+    def _prune(self, number: int) -> None:
+        count = self.plan.budget.dynamic_keep[self.when.dynamic.index(number)]
+        if count < self.present.numel():
+            self._keep(self.ranking.select(self.present, count))
+
+    def _use(self, number: int, name: str, q: Tensor, k: Tensor) -> None:
+        start, rows = self.asked(number).start, self.layout.rows(name, self.length)
+        logits = products(q[:, :, rows.start - start : rows.stop - start], k)
+        first, present = self.layout.FIRST_VISUAL, self.present.numel()
+        attention, score = self.model.scored(logits, q.shape[-1], first, present)
+        if name == TASK and self.plan.remember and number in self.when.remembered:
             self.last_attention.append(self._original(score))
-        if self._prunes(number):
-            self.importance.update(attention, score, self.present)
-            count = self.plan.budget.dynamic_keep[self.when.dynamic.index(number)]
-            if count < self.present.numel():
-                self._keep(self.importance.select(self.present, count))
+        if name == self.strategy.later_rows and self._updates(number):
+            self.ranking.update(attention, score, self.present)
 
     def _original(self, score: Tensor) -> Tensor:
         """Scores of the tokens present, in original token space (V, N); -inf for tokens that left."""
@@ -262,8 +284,9 @@ class _Pass:
 
     def _prune_static(self, scores: Tensor) -> None:
         history, threshold = self.history, self.plan.static.similarity_threshold
-        past, budget = (history.last_attention, history.similarity), self.plan.budget
-        kept, self.sources = select_static(scores, *past, threshold, budget)
+        past = (history.last_attention, history.similarity) if self.strategy.remembers else (None, None)
+        seen = Evidence(scores, *past, history.noise)
+        kept, self.sources = self.strategy.select_static(seen, threshold, self.plan.budget)
         self._keep(kept)
         self.static = self.present
 

@@ -6,6 +6,7 @@ Source: docs/explanation/method.md, Dynamic pruning.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from specprune_ros.config import Dynamic
+from specprune_ros.prune.layout import Layout
 from specprune_ros.prune.scores import mean_entropy
 from specprune_ros.prune.static import ranks
 
@@ -49,10 +51,21 @@ def folded(
 
 
 def confidence(attention: Tensor, score: Tensor, kind: str) -> Tensor:
-    """w_conf of a layer: 1 / (mean attention entropy + eps), or mean / (std + eps) of the visual scores (paper v1)."""
+    """w_conf of a layer: 1 / (mean attention entropy + eps), or mean / (std + eps) of the visual scores (paper v1), or
+    for `visual_entropy` the first with the entropy of rows averaged over heads, as shares of the visual tokens, and in
+    units of the largest possible one (released code)."""
     if kind == "entropy":
         return 1.0 / (mean_entropy(attention) + EPS)
+    if kind == "visual_entropy":
+        count = score.shape[0]
+        rows = attention[:, :, :, Layout.FIRST_VISUAL : Layout.FIRST_VISUAL + count].mean(1, keepdim=True)
+        shares = rows / rows.sum(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+        return 1.0 / (mean_entropy(shares) / max(1.0, math.log(count)) + EPS)
     return score.mean() / (score.std(correction=0) + EPS)
+
+
+Fold = Callable[..., Tensor]
+"""`folded`, or a faster form of it."""
 
 
 class Importance:
@@ -62,8 +75,7 @@ class Importance:
     rank 89 on, and all later tokens would tie.
     """
 
-    def __init__(self, visual: int, config: Dynamic, device: torch.device | None = None, fold=folded):
-        """fold: `folded`, or a faster form of it."""
+    def __init__(self, visual: int, config: Dynamic, device: torch.device | None = None, fold: Fold = folded):
         self.config, self.fold = config, fold
         self.log = torch.full((visual,), LOG_OF_ZERO, device=device)
         self.updates = 0

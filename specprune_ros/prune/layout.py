@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TASK, READOUT, PLACEHOLDERS = "task", "readout", "placeholders"
+"""Names of rows that may be asked what they attend to: the instruction's words, the rows whose states are read, and the
+action placeholders."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -48,6 +52,12 @@ class Layout:
         """Rows whose states are read: as many as placeholders, starting ONE BEFORE the first placeholder."""
         end = length - self.STOP - 1
         return slice(end - self.placeholders, end)
+
+    def rows(self, name: str, length: int) -> slice:
+        """Rows of one of the names above, likewise; KeyError for another name."""
+        if name == PLACEHOLDERS:
+            return slice(length - self.STOP - self.placeholders, length - self.STOP)
+        return {TASK: self.task_rows, READOUT: self.readout_rows}[name](length)
 
     def visual_present(self, length: int) -> int:
         """How many visual tokens a sequence of `length` tokens still has."""

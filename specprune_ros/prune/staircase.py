@@ -106,7 +106,7 @@ def decoder_seconds(pruning: Pruning, mode: Mode, layout: Layout, depth: int, st
     if pruning.aggressiveness > 0.0:
         counts = budget(pruning, mode, layout.views, layout.patches, depth)
         kept = snapped_budget(counts, pruning, layout, staircase)
-    lengths = layer_lengths(layout, depth, pruning.static, pruning.dynamic, kept)
+    lengths = layer_lengths(layout, depth, pruning.static, pruning.dynamic, kept, pruning.strategy)
     return float(staircase.seconds_at(lengths).sum())
 
 
@@ -120,7 +120,7 @@ def pointless_from(pruning: Pruning, layout: Layout, depth: int, staircase: Stai
 
 
 def _pointless_from(pruning: Pruning, mode: Mode, layout: Layout, depth: int, staircase: Staircase) -> float:
-    levels = (replace(pruning, aggressiveness=level) for level in LEVELS)
+    levels = (replace(pruning, aggressiveness=level, keep=0.0) for level in LEVELS)
     seconds = [decoder_seconds(each, mode, layout, depth, staircase) for each in levels]
     harder = np.minimum.accumulate(seconds[::-1])[::-1]
     return LEVELS[int(np.flatnonzero(np.asarray(seconds) - harder < GAIN_SHARE * np.asarray(seconds))[0])]

@@ -5,7 +5,8 @@ Source: docs/explanation/method.md, Static pruning.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,25 +39,51 @@ def select_static(
     """
     sets = [(Source.LOCAL, local, None, budget.k_local), *_history(last_attention, similarity, threshold, budget)]
     rank = ranks(torch.cat([score for _, score, _, _ in sets])).split([score.shape[0] for _, score, _, _ in sets])
-    best = _share(rank[0].min(0).values, budget.k_local)
-    sources = counts = torch.zeros_like(rank[0][0])
+    chosen = []
     for (flag, _, valid, count), order in zip(sets, rank, strict=True):
         members, place = _top(order, count, valid)
+        chosen.append(Chosen(flag, members, share_of(place, count)))
+    return keep_union(chosen, chosen[0].share, budget.static_keep)
+
+
+class Chosen(NamedTuple):
+    """A set of tokens. members: (V, N) bool; share: (V, N) float32, how far down in its set a member ranks, 1 at its
+    end."""
+
+    flag: Source
+    members: Tensor
+    share: Tensor
+
+
+def keep_union(chosen: Iterable[Chosen], fill: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """Exactly `keep` tokens of every view: of the union of the sets, and of the rest those of the smallest `fill`, (V,
+    N) float32. As `select_static` says, which also says what is returned."""
+    best, sources = fill, torch.zeros_like(fill, dtype=torch.int64)
+    counts = sources
+    for flag, members, share in chosen:
         sources, counts = sources + members * int(flag), counts + members
-        best = torch.where(members, torch.minimum(best, _share(place, count)), best)
+        best = torch.where(members, torch.minimum(best, share), best)
     votes = counts.float()
-    mask = ranks(votes * 4 - torch.where(votes > 0, best.clamp(max=1), best)) < budget.static_keep
+    mask = ranks(votes * 4 - torch.where(votes > 0, best.clamp(max=1), best)) < keep
+    sources = torch.where(votes > 0, sources, int(Source.FILL))
+    return indices_of(mask, keep), marked(sources, mask)
+
+
+def indices_of(mask: Tensor, keep: int) -> Tensor:
+    """Indices (V * keep,) int64, sorted, of a mask (V, N) bool that is true `keep` times in every view."""
     views, patches = mask.shape
     # Falling values at the places that are kept: their indices come out sorted, and no value occurs twice.
     places = torch.arange(patches, device=mask.device)
-    kept = torch.where(mask, patches - places, 0).topk(budget.static_keep, dim=-1).indices
-    sources = torch.where(votes > 0, sources, int(Source.FILL))
-    sources = (sources + int(Source.AFTER_STATIC)) * mask
-    flat = (kept + torch.arange(views, device=kept.device)[:, None] * patches).flatten()
-    return flat, sources.to(torch.uint8)
+    kept = torch.where(mask, patches - places, 0).topk(keep, dim=-1).indices
+    return (kept + torch.arange(views, device=kept.device)[:, None] * patches).flatten()
 
 
-def _share(place: Tensor, count: int) -> Tensor:
+def marked(sources: Tensor | int, mask: Tensor) -> Tensor:
+    """(V, N) uint8: the `Source` bits of the tokens that are kept, of which all came so far; 0 for all others."""
+    return ((sources + int(Source.AFTER_STATIC)) * mask).to(torch.uint8)
+
+
+def share_of(place: Tensor, count: int) -> Tensor:
     """The share of a set of `count` that rank `place` takes. A product, which every engine rounds alike, and no
     quotient."""
     return (place + 1) * (1 / max(1, count))

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from specprune_ros.settings.declaration import param
 
+STRATEGY_NAMES = ("specprune", "random", "local", "fastv", "specprune_official")
+"""Names of the selection strategies; what they are is in `prune.strategies`."""
+
 
 @dataclass(frozen=True)
 class Static:
@@ -90,11 +93,24 @@ class Pruning:
 
     preset: str = param(
         "paper",
-        "Sets aggressiveness and switches all parts of the method on; changing one of those makes it custom",
+        "Sets aggressiveness, all parts of the method on, strategy specprune, keep 0; changing one makes it custom",
         choices=("conservative", "paper", "aggressive", "custom"),
     )
     aggressiveness: float = param(
         0.5, "0 is exactly the dense model, 0.5 the paper's setting, 1 the hardest", bounds=(0.0, 1.0)
+    )
+    keep: float = param(
+        0.0,
+        "Share of every view's tokens that static pruning keeps, in either mode; 0: pruning.aggressiveness decides",
+        bounds=(0.0, 1.0),
+    )
+    strategy: str = param(
+        "specprune",
+        "Which tokens are kept: the method; or, for comparisons and under the same counts, another selection",
+        choices=STRATEGY_NAMES,
+    )
+    random_seed: int = param(
+        0, "Of strategy random: with it and the chunk's number the drawing is repeated", bounds=(0, 2**31 - 1)
     )
     budget: str = param(
         "paper",

@@ -1,6 +1,7 @@
 """Evaluation: what it plays, keeps, resumes and refuses."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import pytest
@@ -11,11 +12,12 @@ from specprune_ros.config import Config, ConfigError
 from specprune_ros.eval import stats
 from specprune_ros.eval.judge import in_order
 from specprune_ros.eval.leaderboard import entries, on_front
-from specprune_ros.eval.levels import configured, expanded, parse_levels
+from specprune_ros.eval.levels import expanded, parse_levels
 from specprune_ros.eval.players import Player
 from specprune_ros.eval.record import Job, Record
 from specprune_ros.eval.rollout import Episode
 from specprune_ros.eval.summary import every
+from specprune_ros.eval.variants import variant
 from specprune_ros.sim.settings import SUITE_NAMES
 from specprune_ros.sim.suites import SUITES
 
@@ -84,6 +86,30 @@ def test_nothing_finished_is_lost_and_nothing_is_played_twice(monkeypatch, tmp_p
     status, result = evaluated(monkeypatch, tmp_path, "--modes", "dense,full")
     assert status == 0 and result["complete"]
     assert StubPlayer.played == [("pick", "full", 5), *every(("pick",), ("dense", "full"), (6, 7, 8))]
+
+
+def test_several_processes_play_every_job(monkeypatch, tmp_path):
+    """With threads for processes, which would not know the stub."""
+
+    def begin(*given):
+        evaluate._player_args = given
+
+    def threads(workers, begin, *given):
+        return ThreadPoolExecutor(workers, initializer=begin, initargs=given)
+
+    monkeypatch.setattr(evaluate, "_start_worker", begin)
+    monkeypatch.setattr(evaluate, "_player", None)
+    monkeypatch.setattr("specprune_ros.eval.pool.pool", threads)
+    status, result = evaluated(monkeypatch, tmp_path, "--modes", "dense,full", "--workers", "2")
+    assert status == 0 and result["complete"]
+    assert sorted(StubPlayer.played) == sorted(evaluate.interleaved(("dense", "full"), range(3, 9)))
+
+
+def test_strategies_at_several_levels_share_their_seeds(monkeypatch, tmp_path):
+    names = ("specprune@5%", "random@0.5", "random@5%")
+    status, result = evaluated(monkeypatch, tmp_path, "--modes", ",".join(names))
+    assert status == 0 and tuple(result["modes"]) == names
+    assert result["paired"]["random@5%_vs_specprune@5%"]["pairs"] == 6
 
 
 def test_more_seeds_and_modes_extend_a_result(monkeypatch, tmp_path):
@@ -240,12 +266,12 @@ def test_a_leaderboard_is_every_mode_at_every_level_on_the_same_seeds(monkeypatc
 
 
 def test_a_level_is_that_of_the_mode_it_stands_behind():
-    config = configured(Config(), "static@0.75")
+    config = variant(Config(), "static@0.75")
     assert config.pruning.aggressiveness == 0.75 and not config.pruning.dynamic.enabled
-    assert configured(Config(), "full") == Config()
+    assert variant(Config(), "full") == Config()
     assert expanded(("full", "random@0.5", "dense"), (0.25, 1.0)) == ("dense", "full@0.25", "full@1", "random@0.5")
     with pytest.raises(ConfigError):
-        configured(Config(), "full@much")
+        variant(Config(), "full@much")
     for wrong in ("2", "0", "a"):
         with pytest.raises(ConfigError, match="--levels"):
             parse_levels(wrong)

@@ -51,6 +51,19 @@ def test_an_episode_ends_with_success_and_tells_what_it_took():
     assert replace(again, latency_ms=()) == replace(episode, latency_ms=())
 
 
+def test_every_episode_draws_its_own_tokens():
+    """Chunks are numbered alike in every episode, so the seed has to differ."""
+    config, drawn = PLAIN.updated({"pruning.strategy": "random", "pruning.random_seed": 7}), []
+    for seed in (4, 5, 4):
+        policy = StubPolicy()
+        run_episode(StubEnv(success_at=17), policy, config, seed=seed)
+        drawn.append({request.pruning.random_seed for request in policy.requests})
+    assert drawn == [{11}, {12}, {11}]
+    policy = StubPolicy()
+    run_episode(StubEnv(success_at=17), policy, PLAIN, seed=4)
+    assert {request.pruning for request in policy.requests} == {PLAIN.pruning}
+
+
 def test_the_real_tabletop_is_solved_through_chunks_by_a_policy_that_knows_the_state(tabletop):
     policy = StubPolicy(act=lambda request: np.tile(expert_action(tabletop.state()), (CHUNK_STEPS, 1)))
     config = PLAIN.updated({"control.execute_steps": 2, "control.lead_steps": 1})

@@ -192,3 +192,34 @@ def test_variants_switch_on_one_part_after_another():
     assert (static.aggressiveness, static.dynamic.enabled, static.controller.enabled) == (0.5, False, False)
     assert (dynamic.dynamic.enabled, dynamic.controller.enabled) == (True, False)
     assert full == Config().pruning
+
+
+def test_strategies_are_modes_and_every_mode_but_dense_has_levels():
+    asked = "random@2%,full@1,local, random@0.25,specprune,random@2%"
+    names = parse_names(asked)
+    assert names == ("full@1", "specprune", "random@2%", "random@0.25", "local")
+    base = Config().updated({"pruning.keep": 0.3})
+    full, specprune, few, soft, local = (variant(base, name).pruning for name in names)
+    assert (full.aggressiveness, full.keep, full.strategy) == (1.0, 0.0, "specprune")
+    assert (few.strategy, few.keep, few.aggressiveness) == ("random", 0.02, 0.5)
+    assert (soft.strategy, soft.keep, soft.aggressiveness) == ("random", 0.0, 0.25)
+    assert specprune == base.pruning and (local.strategy, local.keep) == ("local", 0.3)
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("random@", "expected an aggressiveness"),
+        ("random@much", "expected an aggressiveness"),
+        ("random@0", "expected an aggressiveness"),
+        ("random@1.01", "expected an aggressiveness"),
+        ("random@nan", "expected an aggressiveness"),
+        ("random@101%", "expected an aggressiveness"),
+        ("dense@0.5", "has no level"),
+        ("chance@0.5", "'chance' is not one of dense, static, static_dynamic, full, specprune, random"),
+        (" , ", "the list is empty"),
+    ],
+)
+def test_modes_that_stand_for_nothing_are_refused(name, text):
+    with pytest.raises(ConfigError, match=text):
+        parse_names(name)

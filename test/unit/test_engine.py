@@ -1,9 +1,7 @@
 """Captured inference equals op-by-op inference, whatever is in its buffers; what is missing is captured later and
 never waited for.
 
-No CUDA here: a recorder traces the same functions to a fixed graph of tensor operations and replays that. Like a CUDA
-graph it knows nothing but its buffers, so a value that was read on the host while recording would show as a wrong
-result.
+No CUDA here: `captures.Recorder` stands in for it.
 """
 
 import logging
@@ -12,59 +10,21 @@ import numpy as np
 import pytest
 import torch
 from asking import under
+from captures import Recorder
 from tiny_checkpoints import write_tiny_checkpoint
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from specprune_ros.config import Config, Pruning
 from specprune_ros.infer import graphs
 from specprune_ros.infer import policy as policy_module
-from specprune_ros.infer.clock import Stopwatch
 from specprune_ros.infer.engine import EagerEngine, GraphEngine
 from specprune_ros.infer.engines import make_engine
 from specprune_ros.infer.graphs import MOST_FAILURES
 from specprune_ros.infer.policy import Policy
-from specprune_ros.infer.records import refilled, tensors_of
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.types import InferenceRequest, Mode, Motion, Observation
 
 RED, BLUE = "pick up the red cube", "pick up the blue cube"
 CONFIG = Config().updated({"instruction": RED})
-
-
-class Recorder:
-    """Stands in for CUDA graphs: `fails` recordings go wrong."""
-
-    name, from_cameras, background, dtype, most_suffixes = "graph", True, False, None, 48
-
-    def __init__(self, fails=0):
-        self.recorded, self.fails, self.replays = 0, fails, 0
-
-    def __call__(self, half, given):
-        if self.fails:
-            self.fails -= 1
-            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
-        self.recorded += 1
-        return Recording(self, half, given)
-
-    def release(self):
-        """Nothing to let go of."""
-
-
-class Recording:
-    def __init__(self, recorder, half, given):
-        self.recorder, self.given, self.clock = recorder, given, Stopwatch()
-        record = half(given, self.clock)
-        flat = lambda *tensors: tensors_of(half(refilled(given, tensors), self.clock))  # noqa: E731
-        self.graph = make_fx(flat)(*tensors_of(given))
-        self.outputs = refilled(record, [tensor.clone() for tensor in tensors_of(record)])
-
-    def replay(self):
-        self.recorder.replays += 1
-        for output, value in zip(tensors_of(self.outputs), self.graph(*tensors_of(self.given)), strict=True):
-            output.copy_(value)
-
-    def spent(self):
-        return self.clock
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ pytest.importorskip("openvino", reason="without OpenVINO a CPU runs op by op")
 import openvino_rig
 from openvino_rig import CONFIG, checkpoint_of, request
 
-from specprune_ros.config import Config
+from specprune_ros.config import STRATEGY_NAMES, Config
 from specprune_ros.infer import capture_openvino, converter, engines
 from specprune_ros.infer.convert import Order
 from specprune_ros.infer.engine import EagerEngine
@@ -75,6 +75,7 @@ def compare_along_an_episode(policies, config, references=(True, True, False, Tr
             "pruning.static.first_pass": "local",
             "pruning.static.similarity": "absolute",
         },
+        *({"pruning.strategy": name} for name in STRATEGY_NAMES[1:]),
     ],
     ids=lambda changes: ",".join(f"{name.split('.')[-1]}={value}" for name, value in changes.items()),
 )
