@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from specprune_ros.config import Config
-from specprune_ros.eval.variants import variant
 from specprune_ros.eval.machine import usable_cores
 from specprune_ros.eval.record import Job
 from specprune_ros.eval.rollout import Episode, run_episode
+from specprune_ros.eval.variants import variant
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tables
 
 from specprune_ros.cli import main as cli
 from specprune_ros.config import Config, ConfigError
-from specprune_ros.eval import stats
+from specprune_ros.eval import players, stats
 from specprune_ros.eval.judge import in_order
 from specprune_ros.eval.leaderboard import entries, on_front
 from specprune_ros.eval.levels import expanded, parse_levels
@@ -92,17 +92,17 @@ def test_several_processes_play_every_job(monkeypatch, tmp_path):
     """With threads for processes, which would not know the stub."""
 
     def begin(*given):
-        evaluate._player_args = given
+        players._player_args = given
 
     def threads(workers, begin, *given):
         return ThreadPoolExecutor(workers, initializer=begin, initargs=given)
 
-    monkeypatch.setattr(evaluate, "_start_worker", begin)
-    monkeypatch.setattr(evaluate, "_player", None)
+    monkeypatch.setattr(players, "_start_worker", begin)
+    monkeypatch.setattr(players, "_player", None)
     monkeypatch.setattr("specprune_ros.eval.pool.pool", threads)
     status, result = evaluated(monkeypatch, tmp_path, "--modes", "dense,full", "--workers", "2")
     assert status == 0 and result["complete"]
-    assert sorted(StubPlayer.played) == sorted(evaluate.interleaved(("dense", "full"), range(3, 9)))
+    assert sorted(StubPlayer.played) == sorted(every(("pick",), ("dense", "full"), range(3, 9)))
 
 
 def test_strategies_at_several_levels_share_their_seeds(monkeypatch, tmp_path):
