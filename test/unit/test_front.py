@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from specprune_ros.draw.front import COLOURS, HEIGHT, PANEL_WIDTH, Point, _ticks, picture
+from specprune_ros.draw.axes import COLOURS, HEIGHT, PANEL_WIDTH, ticks
+from specprune_ros.draw.front import Point, picture
 
 
 def centre(pixels, colour):
@@ -39,8 +40,8 @@ def test_kinds_keep_their_colour_in_every_panel():
 
 @pytest.mark.parametrize(("low", "high"), [(0, 11.1), (90, 100), (0, 602), (31.5, 100), (0, 0.02), (100, 100)])
 def test_ticks_are_few_and_hold_everything_between_them(low, high):
-    ticks = _ticks(low, high)
-    assert 2 <= len(ticks) <= 9 and ticks[0] <= low and ticks[-1] >= high - 1e-9
+    numbers = ticks(low, high)
+    assert 2 <= len(numbers) <= 9 and numbers[0] <= low and numbers[-1] >= high - 1e-9
 
 
 def test_no_points_are_an_error():
