@@ -240,11 +240,13 @@ def sources() -> Iterator[Path]:
     """Files that may cite a document: code, settings, messages."""
     for folder in ("config", "docs", "launch", "msg", "scripts", "specprune_ros", "srv", "test", "tools"):
         for path in (ROOT / folder).rglob("*"):
-            generated = (
-                "__pycache__" in path.parts or "bundled" in path.parts or path.is_relative_to(ROOT / "docs/results")
-            )
+            generated = "__pycache__" in path.parts or path.is_relative_to(ROOT / "docs/results")
             invented = path.name == "test_docs.py"  # cites documents that are not there, to see that this is found
-            if path.is_file() and not (generated or invented) and path.suffix not in (".md", ".png"):
+            if (
+                path.is_file()
+                and not (generated or invented)
+                and path.suffix not in (".md", ".png", ".pt", ".safetensors")
+            ):
                 yield path
     yield from (
         path for path in ROOT.iterdir() if path.name in ("CMakeLists.txt", "Makefile", "package.xml", "setup.py")

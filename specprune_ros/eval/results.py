@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from specprune_ros.config import Config, parameters
+from specprune_ros.model.hub import checkpoint_folder
 
 
 def weights_digest(config: Config) -> str:
     """Tells checkpoints apart, so that results of a retrained policy are not taken for those of the old one."""
-    from specprune_ros.infer.load import BUNDLED
-
-    folder = Path(config.policy.checkpoint).expanduser() if config.policy.checkpoint else BUNDLED
+    folder = checkpoint_folder(config.policy.checkpoint)
     sums = folder / "SHA256SUMS"
     return hashlib.sha256(sums.read_bytes()).hexdigest()[:16] if sums.exists() else folder.name
 

@@ -16,11 +16,11 @@ from specprune_ros.infer.policy import Policy
 from specprune_ros.model.checkpoint import load_checkpoint, open_checkpoint
 from specprune_ros.model.demands import ACTIONS, require
 from specprune_ros.model.fp8 import check_sizes, require_fp8, saved_bytes, scratch_bytes, to_fp8
-from specprune_ros.model.hub import checkpoint_folder
+from specprune_ros.model.hub import SHIPPED, checkpoint_folder
 
 log = logging.getLogger(__name__)
 
-BUNDLED = Path(__file__).resolve().parent.parent / "model" / "bundled"
+BUNDLED = SHIPPED["bundled"]
 
 
 def load_policy(config: Config, progress=None) -> Policy:
@@ -30,7 +30,7 @@ def load_policy(config: Config, progress=None) -> Policy:
     """
     settings = config.policy
     torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 2) // 2))
-    source = checkpoint_folder(settings.checkpoint or BUNDLED)
+    source = checkpoint_folder(settings.checkpoint)
     for finding in require(source, config):  # before any weight is read
         if finding.check == ACTIONS:
             log.info("%s: %s", ACTIONS, finding.detail)

@@ -23,12 +23,20 @@ WANTED = (
 stay there; the hub's client checks what it downloads."""
 
 
+SHIPPED = {name: Path(__file__).resolve().parent / name for name in ("bundled", "plain")}
+"""Policies of this package, by name. bundled: what an empty `policy.checkpoint` means."""
+
+
 def checkpoint_folder(name: str | Path) -> Path:
-    """`name` as a folder; a hub id `owner/name` is downloaded (or found in the hub's cache). An existing folder
-    wins."""
+    """`name` as a folder: an existing folder wins, then a policy of this package; a hub id `owner/name` is downloaded
+    (or found in the hub's cache). Empty: the bundled policy."""
+    if not str(name):
+        return SHIPPED["bundled"]
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if str(name) in SHIPPED:
+        return SHIPPED[str(name)]
     if not isinstance(name, str) or not HUB_ID.fullmatch(name):
         raise CheckpointError(f"checkpoint {name}: no such folder; give a folder with config.json and safetensors")
     return _download(name)

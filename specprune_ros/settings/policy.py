@@ -12,7 +12,10 @@ class PolicySettings:
     """Which policy runs and how."""
 
     checkpoint: str = param(
-        "", "Folder or Hugging Face hub id of an OpenVLA-OFT style checkpoint; empty: the bundled policy", live=False
+        "",
+        "Folder or Hugging Face hub id of an OpenVLA-OFT style checkpoint; empty: the bundled policy, plain: the other "
+        "one of this package",
+        live=False,
     )
     device: str = param("auto", "Where the model runs", choices=("auto", "cpu", "cuda"), live=False)
     dtype: str = param(

@@ -2,9 +2,11 @@
 
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from tiny_checkpoints import write_tiny_checkpoint
+from transformers import PreTrainedTokenizerFast  # noqa: F401 - before a stand-in takes the place of the hub
 
 from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.model.errors import CheckpointError
@@ -61,3 +63,12 @@ def test_what_cannot_be_a_hub_id_is_a_missing_folder(name, monkeypatch, tmp_path
 def test_names(tmp_path):
     assert checkpoint_name(tmp_path / "spatial") == "spatial"
     assert checkpoint_name(tmp_path / "models--a--b--c" / "snapshots" / "0f") == "a/b--c"
+
+
+@pytest.mark.parametrize(("name", "folder"), [("", "bundled"), ("bundled", "bundled"), ("plain", "plain")])
+def test_policies_of_this_package_have_names(name, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = checkpoint_folder(name)
+    assert found.name == folder and (found / "config.json").is_file()
+    (tmp_path / "plain").mkdir()
+    assert checkpoint_folder("plain") == Path("plain"), "a folder of that name wins"
