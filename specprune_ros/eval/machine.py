@@ -8,16 +8,17 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from specprune_ros.infer.processor import cpu_flags, cpu_name, kernel_field
+
 FAST_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
 """CPU features that decide how fast small bf16 and fp32 matrix products run."""
 
 
 def machine() -> dict[str, object]:
     """CPU, memory, software versions, and how busy the machine is right now. Never imports torch by itself."""
-    cpuinfo = _read("/proc/cpuinfo")
-    flags = set(_field(cpuinfo, "flags").split())
+    flags = cpu_flags()
     return {
-        "cpu": _field(cpuinfo, "model name") or platform.processor() or platform.machine(),
+        "cpu": cpu_name(),
         "cores": usable_cores(),
         "cpu_flags": [flag for flag in FAST_FLAGS if flag in flags],
         "memory_gib": round(_memory_kib() / 2**20, 1),
@@ -63,16 +64,8 @@ def _version(distribution: str) -> str:
 
 
 def _memory_kib() -> int:
-    words = _field(_read("/proc/meminfo"), "MemTotal").split()
+    words = kernel_field("/proc/meminfo", "MemTotal").split()
     return int(words[0]) if words else 0
-
-
-def _field(text: str, name: str) -> str:
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return ""
 
 
 def _read(path: str) -> str:

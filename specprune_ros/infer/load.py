@@ -13,6 +13,7 @@ import torch
 from specprune_ros.config import Config, ConfigError, PolicySettings
 from specprune_ros.infer.memory import keep_freed_memory
 from specprune_ros.infer.policy import Policy
+from specprune_ros.infer.processor import cpu_flags
 from specprune_ros.model.checkpoint import load_checkpoint, open_checkpoint
 from specprune_ros.model.demands import ACTIONS, require
 from specprune_ros.model.fp8 import check_sizes, require_fp8, saved_bytes, scratch_bytes, to_fp8
@@ -166,7 +167,4 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 
 def fast_bf16_cpu() -> bool:
     """Whether this CPU multiplies bf16 natively (AVX512-BF16 or AMX)."""
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
+    return "avx512_bf16" in cpu_flags()

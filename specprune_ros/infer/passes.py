@@ -119,7 +119,7 @@ class Passes:
             yield
 
     def _join(self, like: Tensor, clock: StageClock) -> None:
-        if like.is_cuda and self._side:
+        if like.is_cuda:
             with clock("selection"):
                 torch.cuda.current_stream(like.device).wait_stream(self._side)
 

@@ -223,7 +223,7 @@ class Policy:
         """(V, N) int32: an order of the visual tokens, drawn anew for every chunk and alike for equal seeds."""
         seed = (request.pruning.random_seed, abs(request.chunk_id))
         order = np.random.default_rng(seed).permutation(layout.visual).astype(np.int32)
-        return torch.from_numpy(order).view(layout.views, layout.patches).to(self.device)
+        return self._sent(torch.from_numpy(order).view(layout.views, layout.patches))
 
     def _prompt(self, instruction: str) -> tuple[Layout, Tensor]:
         """Layout and token ids of an instruction. Those of the latest instructions are cached."""
@@ -249,9 +249,13 @@ class Policy:
         if not np.isfinite(raw).all():
             raise BadInput(f"proprio {raw.tolist()} has values that are not finite; check the state topics")
         normalised = torch.from_numpy(self.checkpoint.statistics.normalise_proprio(raw))[None].to(self.dtype)
-        if self.device.type == "cuda":  # page-locked, so that the copy is not waited for
-            return normalised.pin_memory().to(self.device, non_blocking=True)
-        return normalised.to(self.device)
+        return self._sent(normalised)
+
+    def _sent(self, values: Tensor) -> Tensor:
+        """On the model's device; to a GPU from page-locked memory, so that the copy is not waited for."""
+        if self.device.type == "cuda":
+            return values.pin_memory().to(self.device, non_blocking=True)
+        return values.to(self.device)
 
     def _actions(self, normalised: Tensor) -> np.ndarray:
         """(1, T, 7) -> (T, 7) float64 action units; whether they are finite and in range, the control loop judges."""

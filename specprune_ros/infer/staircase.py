@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import platform
 import statistics
 import time
 from dataclasses import replace
@@ -16,16 +15,14 @@ import torch
 
 from specprune_ros.config import Pruning
 from specprune_ros.infer.model_cache import default_folder, write_whole
+from specprune_ros.infer.processor import cpu_name
 from specprune_ros.infer.timing import seconds_of
-from specprune_ros.model.decoder import Decoder
+from specprune_ros.model.decoder import PRODUCTS, Decoder
 from specprune_ros.prune.layout import Layout
 from specprune_ros.prune.staircase import FREE_SHARE, GAIN_SHARE, Staircase, decoder_seconds, pointless_from
 from specprune_ros.types import Mode
 
 log = logging.getLogger(__name__)
-
-PRODUCTS = ("qkv", "o_proj", "gate_up", "down_proj")
-"""Of a decoder layer: everything with weights."""
 
 FEWEST_ROWS, ROW_STEP, MOST_ROWS_STEP = 32, 16, 64
 """Rows that are measured: from FEWEST_ROWS on every ROW_STEP and the one above it, up to the next multiple of
@@ -154,17 +151,6 @@ def description(decoder: Decoder, length: int) -> dict[str, object]:
         "layers": len(decoder.layers),
         "most_rows": rows_to_measure(length)[-1],
     }
-
-
-def cpu_name() -> str:
-    """The processor as the kernel or the platform names it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 class StaircaseFile:

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from specprune_ros.model.attention import attend
 from specprune_ros.model.config import DecoderConfig
 
+PRODUCTS = ("qkv", "o_proj", "gate_up", "down_proj")
+"""The products of a layer with its weights, in the order of the pass."""
+
 
 @dataclass(frozen=True)
 class Rope:

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 
 from specprune_ros.config import ConfigError
 from specprune_ros.model.checkpoint import Checkpoint, same_weights
-from specprune_ros.model.decoder import Decoder
+from specprune_ros.model.decoder import PRODUCTS, Decoder
 
 LARGEST = torch.finfo(torch.float8_e4m3fn).max
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 """Scale of a row of zeros: the quotient stays defined, and everything smaller becomes zero."""
 
 FIRST_CAPABILITY = (8, 9)
-PRODUCTS = ("qkv", "o_proj", "gate_up", "down_proj")
 MULTIPLE = 16
 """What `torch._scaled_mm` needs the inputs and the outputs of a weight to be a multiple of; rows may be any number."""
 

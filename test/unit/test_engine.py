@@ -33,11 +33,6 @@ def no_presets(monkeypatch):
     monkeypatch.setattr(policy_module, "PRESET_LEVELS", ())
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return load_checkpoint(write_tiny_checkpoint(tmp_path_factory.mktemp("tiny")))
-
-
 @pytest.fixture
 def eager(checkpoint):
     return Policy(checkpoint, "eager")

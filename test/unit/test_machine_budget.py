@@ -30,11 +30,6 @@ PAPER = Config().updated({"policy.engine": "eager", "policy.dtype": "fp32"})
 MACHINE = PAPER.updated({"pruning.budget": "machine"})
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return load_checkpoint(write_tiny_checkpoint(tmp_path_factory.mktemp("tiny")))
-
-
 @pytest.fixture
 def steady(monkeypatch):
     """Times as on STEPS, without a clock: what a measurement finds depends on nothing else."""

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 import torch
 from reference_oft import Reference
-from tiny_checkpoints import write_tiny_checkpoint
 
 from specprune_ros.config import Config
-from specprune_ros.model.checkpoint import load_checkpoint
 from specprune_ros.model.vla import History, Plan, reached
 from specprune_ros.prune.budgets import budget, schedule
 from specprune_ros.prune.dynamic import Importance
@@ -16,16 +14,6 @@ from specprune_ros.prune.static import select_static
 from specprune_ros.types import Mode, Source
 
 INSTRUCTION = "pick up the red cube"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(folder):
-    return load_checkpoint(folder)
 
 
 @pytest.fixture(scope="module")

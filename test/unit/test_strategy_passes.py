@@ -7,7 +7,6 @@ import torch
 from asking import under
 from captures import Recorder
 from reference_oft import Reference
-from tiny_checkpoints import write_tiny_checkpoint
 
 from specprune_ros.config import STRATEGY_NAMES, Config, Pruning
 from specprune_ros.infer.engine import GraphEngine
@@ -22,16 +21,6 @@ from specprune_ros.types import InferenceRequest, Mode, Motion, Observation
 RED = "pick up the red cube"
 VIEWS, PATCHES, DEPTH = 2, 256, 6
 OTHERS = tuple(name for name in STRATEGY_NAMES if name != "specprune")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(folder):
-    return load_checkpoint(folder)
 
 
 def config_of(strategy, **changes):
